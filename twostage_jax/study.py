@@ -1,0 +1,439 @@
+"""The study: which networks and heads there are, how they are grouped, resumed and recorded.
+
+A study is a protocol applied to a scope: every approach in scope on every partition in scope. It
+trains one network a (partition, image sampler), in groups whose members run as one program, and
+from each network the heads of the approaches that share it. The networks of a group are
+checkpointed after every epoch, its records written when it is done: a study may be stopped at any
+moment and started again.
+"""
+
+import dataclasses
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Iterator
+from functools import cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float32, Int
+
+from twostage_jax.approach import APPROACHES
+from twostage_jax.errors import InputError
+from twostage_jax.files import write_atomically
+from twostage_jax.imageset import ImageSet
+from twostage_jax.neighbors import feature_neighbors, rank_neighbors, subset_neighbors
+from twostage_jax.partition import Partition, PartitionKey, make_partition, partition_keys
+from twostage_jax.plan import Plan
+from twostage_jax.protocol import Protocol
+from twostage_jax.record import Record, RecordKey, failed_record, read_record, write_record
+from twostage_jax.resample import resample
+from twostage_jax.streams import derive
+from twostage_jax.trainer import Progress, Trained, Trainer, forget
+from twostage_jax.weights import Weights
+
+_VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "twostage_jax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scope:
+    """Which part of the paper's experiment a study covers. No record depends on it."""
+
+    scenarios: tuple[str, ...]
+    ratios: tuple[float, ...]
+    folds: int
+    approaches: tuple[str, ...]
+
+
+class Network(NamedTuple):
+    """A network of stage 1 and the approaches that share it.
+
+    Attributes:
+        partition: what it is trained on.
+        sampler: how its training images are resampled: None, `rus`, `ros` or `smote`.
+        approaches: their names.
+        images: rows of its plan: training images an epoch.
+    """
+
+    partition: PartitionKey
+    sampler: str | None
+    approaches: tuple[str, ...]
+    images: int
+
+    def record_key(self, approach: str) -> RecordKey:
+        """The key of the record of one of its approaches."""
+        return RecordKey(*self.partition, approach)
+
+
+Group = tuple[Network, ...]
+
+
+class GroupDone(NamedTuple):
+    """A group has ended and its records are on disk.
+
+    Attributes:
+        group: its networks.
+        failed: how many of its records are failed ones.
+        seconds: of wall time in this process.
+    """
+
+    group: Group
+    failed: int
+    seconds: float
+
+
+class Study:
+    """One protocol on one image set, over a scope, with a folder of records."""
+
+    def __init__(
+        self,
+        image_set: ImageSet,
+        dataset: str,
+        protocol: Protocol,
+        weights: Weights | None,
+        scope: Scope,
+        *,
+        output: Path,
+        checkpoints: Path,
+        members: int,
+        sequential: bool | None = None,
+    ):
+        """Lists what there is to do; nothing is trained or written yet.
+
+        Args:
+            image_set: the images, at the study's size.
+            dataset: its name, for the settings.
+            protocol: how to train.
+            weights: what networks start from, or None for random weights.
+            scope: what to cover.
+            output: the study's folder, of `study.json` and `records`.
+            checkpoints: folder for the checkpoints of groups in flight.
+            members: networks a group.
+            sequential: as for `lift`.
+
+        Raises:
+            InputError: a class is too small for the folds or for SMOTE's neighbours, or a
+                scenario or ratio is not valid.
+        """
+        self.image_set = image_set
+        self.protocol = protocol
+        self.scope = scope
+        self.output = output
+        self.records = output / "records"
+        self._weights = weights
+        self._checkpoints = checkpoints
+        self._members = members
+        self._sequential = sequential
+        self.settings = {
+            "dataset": dataset,
+            "fingerprint": image_set.fingerprint,
+            "classes": list(image_set.class_names),
+            "image_size": list(image_set.images.shape[1:3]),
+            "weights": weights.digest if weights else "random",
+            **dataclasses.asdict(protocol),
+        }
+        text = json.dumps(self.settings, sort_keys=True)
+        self.settings_hash = hashlib.sha256(text.encode()).hexdigest()
+        self.groups = self._make_groups(self._list_networks())
+
+    # What there is to do
+
+    def _list_networks(self) -> list[Network]:
+        scope, networks = self.scope, []
+        for key in partition_keys(scope.scenarios, scope.ratios, scope.folds):
+            counts = self._class_counts(self.partition(key))
+            balanced = counts.max() - counts.min() <= 1
+            images = {
+                None: counts.sum(),
+                "rus": counts.min() * len(counts),
+                "ros": counts.max() * len(counts),
+                "smote": counts.max() * len(counts),
+            }
+            sharing: dict[str | None, list[str]] = {}
+            for name in scope.approaches:
+                # Resampling a balanced partition changes nothing: the baseline stands for all.
+                if name == "baseline" or not balanced:
+                    sharing.setdefault(APPROACHES[name].image_sampler, []).append(name)
+                    self._require_neighbors(name, counts, key)
+            networks += [
+                Network(key, sampler, tuple(names), int(images[sampler]))
+                for sampler, names in sharing.items()
+            ]
+        return networks
+
+    def _require_neighbors(
+        self, approach: str, counts: Int[np.ndarray, " c"], key: PartitionKey
+    ) -> None:
+        k = self.protocol.k_neighbors
+        samplers = APPROACHES[approach]
+        if "smote" in (samplers.image_sampler, samplers.feature_sampler) and counts.min() <= k:
+            name = self.image_set.class_names[counts.argmin()]
+            raise InputError(
+                f"class '{name}' keeps {counts.min()} training images at ratio {key.ratio:g} of "
+                f"{key.scenario}, fold {key.fold}; SMOTE with {k} neighbours expects at least "
+                f"{k + 1}: lower --k-neighbors or --ratios, or add images"
+            )
+
+    def _make_groups(self, networks: list[Network]) -> list[Group]:
+        """`members` networks each. A group lasts as long as its longest member, so that networks
+        of about equally long epochs go together."""
+        if self._members > 1:
+            networks = sorted(networks, key=lambda network: network.images)
+        return [
+            tuple(networks[start : start + self._members])
+            for start in range(0, len(networks), self._members)
+        ]
+
+    @property
+    def record_keys(self) -> list[RecordKey]:
+        """The records of the whole scope, in the order of the paper's tables."""
+        networks = [network for group in self.groups for network in group]
+        return sorted(net.record_key(name) for net in networks for name in net.approaches)
+
+    def pending(self) -> list[Group]:
+        """The groups with a record that is missing or failed.
+
+        Raises:
+            InputError: a record is damaged.
+        """
+
+        def is_done(network: Network) -> bool:
+            paths = [self.records / network.record_key(name).path for name in network.approaches]
+            return all(path.exists() and read_record(path).status == "done" for path in paths)
+
+        return [group for group in self.groups if not all(map(is_done, group))]
+
+    def image_passes(self, groups: list[Group]) -> int:
+        """Training images that go forward and backward through stage 1 of some groups."""
+        return self.protocol.epochs * sum(net.images for group in groups for net in group)
+
+    # The study's folder
+
+    def open(self, command: str) -> None:
+        """Makes the study's folder, or checks that the one there is of this study.
+
+        Args:
+            command: that started the study, kept for the reader.
+
+        Raises:
+            InputError: it holds a study with other settings; the message names them.
+            OSError: it cannot be written.
+        """
+        path = self.output / "study.json"
+        if path.exists():
+            self._require_same_settings(path)
+        description = {
+            "settings": self.settings,
+            "settings_hash": self.settings_hash,
+            "scope": dataclasses.asdict(self.scope),
+            "class_counts": self.image_set.class_counts.tolist(),
+            "source": self.image_set.source,
+            "command": command,
+        }
+        write_atomically(path, json.dumps(description, indent=2).encode() + b"\n")
+
+    def _require_same_settings(self, path: Path) -> None:
+        try:
+            there = json.loads(path.read_text())["settings"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} does not describe a study ({error}); name another folder with --output"
+            ) from error
+        here = self.settings
+        different = [
+            f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
+            for name in sorted(there.keys() | here.keys())
+            if there.get(name) != here.get(name)
+        ]
+        if different:
+            raise InputError(
+                f"{self.output} holds a study with other settings ({'; '.join(different)}); name "
+                "another folder with --output, or run with the settings there"
+            )
+
+    def _checkpoint_folder(self, group: Group) -> Path:
+        """One a group and study: two studies of equal settings may run side by side."""
+        names = [self.settings_hash, str(self.output.resolve()), *map(repr, group)]
+        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+        return self._checkpoints / f"{self.output.name}-{digest[:16]}"
+
+    # Data and its resampling
+
+    def partition(self, key: PartitionKey) -> Partition:
+        """One partition of the image set."""
+        return make_partition(self.image_set, key, self.protocol.seed)
+
+    def _class_counts(self, partition: Partition) -> Int[np.ndarray, " classes"]:
+        labels = self.image_set.labels[partition.train]
+        return np.bincount(labels, minlength=self.image_set.num_classes).astype(np.int32)
+
+    @cached_property
+    def _neighbor_table(self):
+        return rank_neighbors(self.image_set.images, self.image_set.labels)
+
+    def _stream(self, network: Network, *stage: str):
+        """The random streams of a network, or of one of its heads."""
+        names = (*network.partition, network.sampler or "none", *stage)
+        return partial(derive, self.protocol.seed, *names)
+
+    def image_plan(self, network: Network) -> Plan:
+        """How a network's training images are resampled, on rows of the image set."""
+        rows = self.partition(network.partition).train
+        labels = self.image_set.labels[rows]
+        plan = resample(
+            network.sampler,
+            labels,
+            self._stream(network)("plan"),
+            lambda: subset_neighbors(self._neighbor_table, rows, labels, self.protocol.k_neighbors),
+        )
+        return plan.of_rows(rows)
+
+    def _feature_plan(
+        self, network: Network, approach: str, features: Float32[np.ndarray, "n f"]
+    ) -> Plan:
+        """How the features of a network's original training images are resampled."""
+        labels = self.image_set.labels[self.partition(network.partition).train]
+        return resample(
+            APPROACHES[approach].feature_sampler,
+            labels,
+            self._stream(network, approach)("plan"),
+            lambda: feature_neighbors(features, labels, self.protocol.k_neighbors),
+        )
+
+    # The running
+
+    @cached_property
+    def _trainer(self) -> Trainer:
+        return Trainer(self.image_set, self.protocol, self._weights, sequential=self._sequential)
+
+    def run(self) -> Iterator[Progress | GroupDone]:
+        """Trains and records what is pending, group by group.
+
+        Raises:
+            OSError: a record or a checkpoint cannot be written; what was recorded is kept.
+        """
+        for group in self.pending():
+            yield from self._run_group(group)
+
+    def _run_group(self, group: Group) -> Iterator[Progress | GroupDone]:
+        started = time.perf_counter()
+        trainer, folder = self._trainer, self._checkpoint_folder(group)
+        # A group that is not full repeats its last network, so that one program serves them all.
+        networks = [*group, *[group[-1]] * (self._members - len(group))]
+        trained = yield from trainer.train_networks(
+            [self.image_plan(network) for network in networks],
+            [self._stream(network) for network in networks],
+            folder,
+        )
+        stopwatch = time.perf_counter()
+        partitions = [self.partition(network.partition) for network in networks]
+        # Test images come first: every network needs their features, only some the others.
+        rows = [
+            np.concatenate([part.test, part.train]) if _has_heads(network) else part.test
+            for part, network in zip(partitions, networks, strict=True)
+        ]
+        features = trainer.extract(trained.state, rows)
+        tests = features[:, : max(len(part.test) for part in partitions)]
+        probabilities = trainer.predict(trained.state.params["head"], tests)
+        seconds = {
+            "stage1": trained.seconds / len(networks),
+            "features": (time.perf_counter() - stopwatch) / len(networks),
+            "stage2": 0.0,
+        }
+        records = [
+            self._record(network, name, trained.curves[member], None, probabilities[member], seconds)
+            for member, network in enumerate(group)
+            for name in network.approaches
+            if not APPROACHES[name].two_stages
+        ]
+        records += self._run_heads(group, partitions, trained, features, tests, seconds)
+        for record in records:
+            write_record(self.records, record)
+        forget(folder)
+        failed = sum(record.status == "failed" for record in records)
+        yield GroupDone(group, failed, time.perf_counter() - started)
+
+    def _run_heads(
+        self, group: Group, partitions: list[Partition], trained: Trained, features, tests, seconds
+    ) -> list[Record]:
+        """Stage 2 of every approach of a group that has one, all heads at once."""
+        heads = [
+            (member, network, name)
+            for member, network in enumerate(group)
+            for name in network.approaches
+            if APPROACHES[name].two_stages
+        ]
+        if not heads:
+            return []
+        plans = []
+        for member, network, name in heads:
+            first = len(partitions[member].test)
+            rows = first + np.arange(len(partitions[member].train))
+            plan = self._feature_plan(network, name, np.asarray(features[member, rows]))
+            plans.append(plan.of_rows(rows))
+        members = [member for member, _, _ in heads]
+        streams = [self._stream(network, name) for _, network, name in heads]
+        tuned = self._trainer.train_heads(trained.state, members, features, plans, streams)
+        probabilities = self._trainer.predict(tuned.state.params, tests[np.array(members)])
+        seconds = seconds | {"stage2": tuned.seconds / len(heads)}
+        return [
+            self._record(
+                network,
+                name,
+                trained.curves[member],
+                tuned.curves[head],
+                probabilities[head],
+                seconds,
+            )
+            for head, (member, network, name) in enumerate(heads)
+        ]
+
+    def _record(
+        self,
+        network: Network,
+        approach: str,
+        curve1: Float32[np.ndarray, "epochs 2"],
+        curve2: Float32[np.ndarray, "epochs 2"] | None,
+        probabilities: Float32[np.ndarray, "rows classes"],
+        seconds: dict[str, float],
+    ) -> Record:
+        partition = self.partition(network.partition)
+        counts = self._class_counts(partition)
+        provenance = {
+            "class_counts": counts,
+            "settings": self.settings,
+            "settings_hash": self.settings_hash,
+            "versions": {name: version(name) for name in _VERSIONED}
+            | {"python": platform.python_version()},
+            "device": jax.devices()[0].device_kind,
+        }
+        key = network.record_key(approach)
+        for stage, curve in enumerate([curve1, curve2], start=1):
+            if curve is not None and not np.isfinite(curve).all():
+                epoch = 1 + int(np.argmin(np.isfinite(curve).all(axis=1)))
+                reason = f"the loss of stage {stage} is not finite in epoch {epoch}"
+                return failed_record(key, reason, **provenance)
+        test = partition.test
+        head_epochs = self.protocol.epochs if curve2 is not None else 0
+        return Record(
+            key=key,
+            status="done",
+            reason="",
+            test_index=test,
+            label=self.image_set.labels[test],
+            kept=partition.kept,
+            probabilities=probabilities[: len(test)],
+            curve1=curve1,
+            curve2=np.zeros((0, 2), np.float32) if curve2 is None else curve2,
+            seconds=seconds,
+            images={"stage1": self.protocol.epochs * network.images, "stage2_epochs": head_epochs},
+            **provenance,
+        )
+
+
+def _has_heads(network: Network) -> bool:
+    return any(APPROACHES[name].two_stages for name in network.approaches)

@@ -1,0 +1,251 @@
+"""Trains many networks and many heads: the compiled programs of one protocol on one image set."""
+
+import shutil
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import nnx
+from jaxtyping import Array, Float, Float32, Int
+
+from twostage_jax.imageset import ImageSet
+from twostage_jax.lift import lift
+from twostage_jax.partition import FOLDS
+from twostage_jax.plan import Plan, epoch_batches
+from twostage_jax.protocol import Protocol
+from twostage_jax.streams import Stream
+from twostage_jax.training import Tally, TrainState, make_stages
+from twostage_jax.weights import Weights, parameter_names
+
+# A call of a training program lasts about this long, so that progress is seen and Ctrl-C heard.
+_SECONDS_A_CALL = 1.0
+
+
+class Progress(NamedTuple):
+    """`images` more training images have gone forward and backward through stage 1."""
+
+    images: int
+
+
+class Trained(NamedTuple):
+    """What training leaves, of `members` networks or heads.
+
+    Attributes:
+        state: with a leading member axis.
+        curves: mean training loss (nats) and training accuracy of each epoch.
+        seconds: of wall time, compilation included.
+    """
+
+    state: TrainState
+    curves: Float32[np.ndarray, "members epochs 2"]
+    seconds: float
+
+
+class Trainer:
+    """The programs of both stages, compiled once each, and the images on the device."""
+
+    def __init__(
+        self,
+        image_set: ImageSet,
+        protocol: Protocol,
+        weights: Weights | None,
+        *,
+        sequential: bool | None = None,
+    ):
+        """Nothing is compiled before it is used.
+
+        Args:
+            image_set: what rows of plans refer to.
+            protocol: how to train.
+            weights: what networks start from, but for their heads; None for random weights.
+            sequential: as for `lift`.
+        """
+        self._protocol = protocol
+        self._weights = weights
+        self._images = jax.device_put(image_set.images)
+        # Sizes follow from the whole image set, not from what is trained, so that one program
+        # serves every study on it and a record does not depend on what else is trained.
+        largest_class = int(np.ceil(image_set.class_counts.max() * (1 - 1 / FOLDS)))
+        self._max_steps = self._steps(image_set.num_classes * largest_class)
+        self._max_rows = (self._steps(len(image_set)) + 1) * protocol.batch_size
+
+        stages = make_stages(protocol, image_set.num_classes)
+        self._init_network = jax.jit(jax.vmap(stages.init_network))
+        self._init_head = jax.jit(jax.vmap(stages.init_head))
+        self._start_head = jax.jit(jax.vmap(stages.start_head))
+        train = {"shared": (2, 4, 5), "donated": (0, 1), "sequential": sequential}
+        self._train_network = lift(stages.train_network, **train)
+        self._train_head = lift(stages.train_head, **train)
+        self._extract = lift(stages.extract, shared=(1, 3), sequential=sequential)
+        self._predict = lift(stages.predict, sequential=sequential)
+
+    def _steps(self, rows: int) -> int:
+        return -(-rows // self._protocol.batch_size)
+
+    def train_networks(
+        self, plans: Sequence[Plan], streams: Sequence[Stream], checkpoints: Path
+    ) -> Generator[Progress, None, Trained]:
+        """Stage 1: trains a network on each plan.
+
+        Args:
+            plans: on rows of the image set.
+            streams: each network's random streams, for its head and its shuffles.
+            checkpoints: folder of these networks' checkpoints; training goes on from the last.
+
+        Raises:
+            OSError: a checkpoint cannot be written.
+        """
+        state = self._initial_networks(streams)
+        treedef = jax.tree.structure(state)
+        saved = {
+            "leaves": jax.tree.leaves(state),
+            "curves": np.zeros((len(plans), self._protocol.epochs, 2), np.float32),
+            "seconds": np.zeros(()),
+        }
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+        with ocp.CheckpointManager(checkpoints.resolve(), options=options) as manager:
+            done = manager.latest_step() or 0
+            if done:
+                saved = manager.restore(done, args=ocp.args.StandardRestore(saved))
+                state = jax.tree.unflatten(treedef, saved["leaves"])
+                yield Progress(done * sum(map(len, plans)))
+            for epoch in range(done, self._protocol.epochs):
+                started = time.perf_counter()
+                state, saved["curves"][:, epoch] = yield from self._train_epoch(
+                    self._train_network, state, self._images, plans, streams, epoch
+                )
+                saved["leaves"] = jax.tree.leaves(state)
+                saved["seconds"] += time.perf_counter() - started
+                manager.save(epoch + 1, args=ocp.args.StandardSave(saved))
+        return Trained(state, saved["curves"], float(saved["seconds"]))
+
+    def _initial_networks(self, streams: Sequence[Stream]) -> TrainState:
+        state = self._init_network(_keys(streams))
+        if self._weights is None:
+            return state
+        ported = self._weights.arrays
+
+        def overwrite(path, leaf):
+            name = ".".join(map(str, path))
+            return leaf if name not in ported else jnp.broadcast_to(ported[name], leaf.shape)
+
+        params, stats = (
+            nnx.from_flat_state(
+                (path, leaf.replace(overwrite(path, leaf[...])))
+                for path, leaf in nnx.to_flat_state(part)
+            )
+            for part in (state.params, state.stats)
+        )
+        return state._replace(params=params, stats=stats)
+
+    def extract(
+        self, networks: TrainState, rows: Sequence[Int[np.ndarray, " _"]]
+    ) -> Float[Array, "members max_rows f"]:
+        """Features of rows of the image set, batch norm in inference mode, a list a network.
+
+        The result has room for every image; a network's features are its first `len(rows)` ones.
+        """
+        steps = max(self._steps(len(own)) for own in rows)
+        padded = np.zeros((len(rows), self._max_rows), np.int32)
+        for line, own in zip(padded, rows, strict=True):
+            line[: len(own)] = own
+        batches = padded.reshape(len(rows), -1, self._protocol.batch_size)
+        return self._extract(networks, self._images, jnp.asarray(batches), steps)
+
+    def train_heads(
+        self,
+        networks: TrainState,
+        members: Sequence[int],
+        features: Float[Array, "members max_rows f"],
+        plans: Sequence[Plan],
+        streams: Sequence[Stream],
+    ) -> Trained:
+        """Stage 2: fine-tunes heads of trained networks on features.
+
+        Args:
+            networks: whose heads to start from (unless the protocol asks for fresh ones).
+            members: which network each head belongs to.
+            features: of each network.
+            plans: of each head, on rows of its network's features.
+            streams: each head's random streams.
+        """
+        started = time.perf_counter()
+        chosen = np.asarray(members)
+        params = (
+            self._init_head(_keys(streams))
+            if self._protocol.fresh_head
+            else jax.tree.map(lambda leaf: leaf[chosen], networks.params["head"])
+        )
+        # One table for all heads: a head's rows are those of its network in it.
+        table = features.reshape(-1, features.shape[-1])
+        plans = [
+            plan.of_rows(member * features.shape[1] + np.arange(features.shape[1]))
+            for plan, member in zip(plans, members, strict=True)
+        ]
+        state = self._start_head(params)
+        curves = []
+        for epoch in range(self._protocol.epochs):
+            progress = self._train_epoch(self._train_head, state, table, plans, streams, epoch)
+            state, curve = _result_of(progress)
+            curves.append(curve)
+        return Trained(state, np.stack(curves, axis=1), time.perf_counter() - started)
+
+    def _train_epoch(
+        self,
+        program,
+        state: TrainState,
+        table: Array,
+        plans: Sequence[Plan],
+        streams: Sequence[Stream],
+        epoch: int,
+    ) -> Generator[Progress, None, tuple[TrainState, Float32[np.ndarray, "members 2"]]]:
+        """One epoch of all members, about a second at a time; where it is cut changes nothing."""
+        size = self._protocol.batch_size
+        shuffled = [
+            epoch_batches(plan, size, self._max_steps, stream("epoch", epoch))
+            for plan, stream in zip(plans, streams, strict=True)
+        ]
+        batches = jax.tree.map(lambda *column: jnp.asarray(np.stack(column)), *shuffled)
+        tally = Tally(jnp.zeros(len(plans)), jnp.zeros(len(plans)))
+        rows = np.array([len(plan) for plan in plans])
+        start, steps, at_once = 0, self._steps(rows.max()), 4
+        while start < steps:
+            called = time.perf_counter()
+            stop = min(start + at_once, steps)
+            state, tally = program(state, tally, table, batches, start, stop)
+            jax.block_until_ready(tally)
+            elapsed = time.perf_counter() - called
+            done = np.minimum(stop * size, rows) - np.minimum(start * size, rows)
+            yield Progress(int(done.sum()))
+            start = stop
+            at_once = max(1, min(4 * at_once, int(at_once * _SECONDS_A_CALL / elapsed)))
+        return state, np.stack(tally, axis=-1) / rows.astype(np.float32)[:, None]
+
+    def predict(
+        self, heads: nnx.State, features: Float[Array, "members rows f"]
+    ) -> Float32[np.ndarray, "members rows classes"]:
+        """Class probabilities, a head a member."""
+        return np.asarray(self._predict(heads, features))
+
+
+def _keys(streams: Sequence[Stream]) -> Array:
+    return jax.vmap(jax.random.key)(np.array([stream("head") for stream in streams], np.uint32))
+
+
+def _result_of(generator: Generator) -> tuple:
+    """Runs a generator to its end for what it returns."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as end:
+            return end.value
+
+
+def forget(checkpoints: Path) -> None:
+    """Removes the checkpoints of networks whose records are written."""
+    shutil.rmtree(checkpoints, ignore_errors=True)
