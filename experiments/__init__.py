@@ -1,0 +1,1 @@
+"""Programs that use the library: the paper's study and its benchmarks."""

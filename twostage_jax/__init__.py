@@ -1,0 +1,1 @@
+"""Two-stage resampling for training image classifiers on imbalanced data."""

@@ -5,49 +5,72 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-# Whether members run one after another, by backend. On a CPU one network keeps all cores busy.
-SEQUENTIAL = {"cpu": True}
+# Backends on which members run one after another: there one network keeps all cores busy.
+SEQUENTIAL = ("cpu",)
 
 
-def lift(
-    function: Callable,
-    *,
-    shared: tuple[int, ...] = (),
-    donated: tuple[int, ...] = (),
-    sequential: bool | None = None,
-) -> Callable:
-    """Compiles `function` and lifts it over a leading member axis of arguments and results.
+class Lifted:
+    """A function of one member, compiled and lifted over a leading member axis."""
 
-    Args:
-        function: pure, of positional arguments.
-        shared: positions of the arguments that all members share and that have no member axis.
-        donated: positions of the arguments whose memory the result may reuse.
-        sequential: call one compiled program a member, in turn, rather than one of all members
-            (`jax.vmap`); by default as measured best for the backend. The sequential
-            form gives each member bit for bit what it would get alone.
-    """
-    if sequential is None:
-        sequential = SEQUENTIAL.get(jax.default_backend(), False)
-    if not sequential:
+    def __init__(
+        self,
+        function: Callable,
+        *,
+        shared: tuple[int, ...] = (),
+        donated: tuple[int, ...] = (),
+        sequential: bool | None = None,
+    ):
+        """Nothing is compiled before the first call.
 
-        def all_members(*arguments):
-            axes = [None if i in shared else 0 for i in range(len(arguments))]
+        Args:
+            function: pure, of positional arguments.
+            shared: positions of the arguments that all members share, without a member axis.
+            donated: positions of the arguments whose memory the result may reuse.
+            sequential: call one compiled program for a member at a time rather than one for all
+                of them (`jax.vmap`); by default as measured best for the backend. Each member
+                then gets bit for bit what it would get alone.
+        """
+        self._shared = shared
+        if sequential is None:
+            sequential = jax.default_backend() in SEQUENTIAL
+        self._sequential = sequential
+        self._program = jax.jit(
+            function if sequential else self._over_members(function), donate_argnums=donated
+        )
+
+    def _over_members(self, function: Callable) -> Callable:
+        def lifted(*arguments):
+            axes = [None if i in self._shared else 0 for i in range(len(arguments))]
             return jax.vmap(function, in_axes=axes)(*arguments)
 
-        return jax.jit(all_members, donate_argnums=donated)
+        return lifted
 
-    program = jax.jit(function, donate_argnums=donated)
+    def _of_member(self, arguments: tuple, member: int) -> list:
+        return [
+            argument if i in self._shared else jax.tree.map(lambda leaf: leaf[member], argument)
+            for i, argument in enumerate(arguments)
+        ]
 
-    def one_after_another(*arguments):
-        own = [a for i, a in enumerate(arguments) if i not in shared]
-        members = len(jax.tree.leaves(own)[0])
-        results = []
-        for member in range(members):
-            slices = (
-                a if i in shared else jax.tree.map(lambda leaf, m=member: leaf[m], a)
-                for i, a in enumerate(arguments)
-            )
-            results.append(program(*slices))
+    def __call__(self, *arguments):
+        """Applies the function to every member; results have a leading member axis."""
+        if not self._sequential:
+            return self._program(*arguments)
+        own = next(a for i, a in enumerate(arguments) if i not in self._shared)
+        members = range(len(jax.tree.leaves(own)[0]))
+        results = [self._program(*self._of_member(arguments, member)) for member in members]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
 
-    return one_after_another
+    def memory(self, *arguments) -> int:
+        """Bytes of device memory that a call takes, as XLA plans it; compiles the program.
+
+        Args:
+            arguments: as for a call; arrays, or their shapes (`jax.ShapeDtypeStruct`).
+        """
+        if self._sequential:
+            one = jax.eval_shape(lambda *own: self._of_member(own, 0), *arguments)
+            everything = sum(leaf.nbytes for leaf in jax.tree.leaves(arguments[0]))
+        else:
+            one, everything = arguments, 0
+        plan = self._program.lower(*one).compile().memory_analysis()
+        inside = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+        return inside + plan.temp_size_in_bytes + everything

@@ -76,12 +76,15 @@ class BatchNorm(nnx.Module):
         if valid is None:
             mean, var = self.mean[...], self.var[...]
         else:
-            # One weight a sample folds mask and division into the reduction, so that the
-            # activations are read once for both moments. Statistics stay float32 throughout.
+            # One weight a sample folds mask and division into the reductions, and moments about
+            # the running mean need the activations only once, yet lose no digits to cancellation
+            # as those about zero do. Statistics stay float32 throughout.
             share = valid / (jnp.sum(valid) * (x.shape[1] * x.shape[2]))
-            weighted = x.astype(jnp.float32) * share[:, None, None, None]
-            mean = jnp.sum(weighted, (0, 1, 2))
-            var = jnp.maximum(jnp.sum(weighted * x, (0, 1, 2)) - mean**2, 0)
+            shifted = x.astype(jnp.float32) - self.mean[...]
+            weighted = shifted * share[:, None, None, None]
+            offset = jnp.sum(weighted, (0, 1, 2))
+            mean = self.mean[...] + offset
+            var = jnp.maximum(jnp.sum(weighted * shifted, (0, 1, 2)) - offset**2, 0)
             keep = self.momentum
             self.mean[...] = keep * self.mean[...] + (1 - keep) * jax.lax.stop_gradient(mean)
             self.var[...] = keep * self.var[...] + (1 - keep) * jax.lax.stop_gradient(var)

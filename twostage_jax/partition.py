@@ -125,7 +125,9 @@ def make_partition(image_set: ImageSet, key: PartitionKey, seed: int) -> Partiti
     by_position = imbalance_ratios(key.scenario, key.ratio, len(image_set.class_names))
     ratios = np.empty_like(by_position)
     ratios[order.permutation(len(by_position))] = by_position
-    train, test = (np.flatnonzero(side).astype(np.int32) for side in (fold != key.fold, fold == key.fold))
+    train, test = (
+        np.flatnonzero(side).astype(np.int32) for side in (fold != key.fold, fold == key.fold)
+    )
     stream = derive(seed, "fold", key.fold, "image order")
     return Partition(
         key,

@@ -48,9 +48,7 @@ def random_oversample(labels: Int[np.ndarray, " n"], seed: int) -> Plan:
     return _kept(labels, np.concatenate(rows))
 
 
-def smote(
-    labels: Int[np.ndarray, " n"], seed: int, neighbors: Int[np.ndarray, "n k"]
-) -> Plan:
+def smote(labels: Int[np.ndarray, " n"], seed: int, neighbors: Int[np.ndarray, "n k"]) -> Plan:
     """Each class grows to the size of the largest by interpolation (Chawla et al., 2002).
 
     Args:

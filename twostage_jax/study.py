@@ -113,7 +113,7 @@ class Study:
             output: the study's folder, of `study.json` and `records`.
             checkpoints: folder for the checkpoints of groups in flight.
             members: networks a group.
-            sequential: as for `lift`.
+            sequential: as for `Lifted`.
 
         Raises:
             InputError: a class is too small for the folds or for SMOTE's neighbours, or a
@@ -126,7 +126,7 @@ class Study:
         self.records = output / "records"
         self._weights = weights
         self._checkpoints = checkpoints
-        self._members = members
+        self.members = members
         self._sequential = sequential
         self.settings = {
             "dataset": dataset,
@@ -181,11 +181,11 @@ class Study:
     def _make_groups(self, networks: list[Network]) -> list[Group]:
         """`members` networks each. A group lasts as long as its longest member, so that networks
         of about equally long epochs go together."""
-        if self._members > 1:
+        if self.members > 1:
             networks = sorted(networks, key=lambda network: network.images)
         return [
-            tuple(networks[start : start + self._members])
-            for start in range(0, len(networks), self._members)
+            tuple(networks[start : start + self.members])
+            for start in range(0, len(networks), self.members)
         ]
 
     @property
@@ -206,6 +206,19 @@ class Study:
             return all(path.exists() and read_record(path).status == "done" for path in paths)
 
         return [group for group in self.groups if not all(map(is_done, group))]
+
+    def failed(self) -> list[RecordKey]:
+        """The records of the scope that are on disk as failed ones."""
+        paths = {key: self.records / key.path for key in self.record_keys}
+        return [
+            key
+            for key, path in paths.items()
+            if path.exists() and read_record(path).status == "failed"
+        ]
+
+    def device_memory(self) -> int:
+        """Bytes of device memory that a group takes, the images included."""
+        return self._trainer.device_memory(self.members)
 
     def image_passes(self, groups: list[Group]) -> int:
         """Training images that go forward and backward through stage 1 of some groups."""
@@ -323,7 +336,7 @@ class Study:
         started = time.perf_counter()
         trainer, folder = self._trainer, self._checkpoint_folder(group)
         # A group that is not full repeats its last network, so that one program serves them all.
-        networks = [*group, *[group[-1]] * (self._members - len(group))]
+        networks = [*group, *[group[-1]] * (self.members - len(group))]
         trained = yield from trainer.train_networks(
             [self.image_plan(network) for network in networks],
             [self._stream(network) for network in networks],
@@ -344,9 +357,10 @@ class Study:
             "features": (time.perf_counter() - stopwatch) / len(networks),
             "stage2": 0.0,
         }
+        no_curve = np.zeros((0, 2), np.float32)
         records = [
-            self._record(network, name, trained.curves[member], None, probabilities[member], seconds)
-            for member, network in enumerate(group)
+            self._record(network, name, probabilities[member], (curve, no_curve), seconds, 0)
+            for member, (network, curve) in enumerate(zip(group, trained.curves, strict=False))
             for name in network.approaches
             if not APPROACHES[name].two_stages
         ]
@@ -384,10 +398,10 @@ class Study:
             self._record(
                 network,
                 name,
-                trained.curves[member],
-                tuned.curves[head],
                 probabilities[head],
+                (trained.curves[member], tuned.curves[head]),
                 seconds,
+                len(plans[head]),
             )
             for head, (member, network, name) in enumerate(heads)
         ]
@@ -396,29 +410,28 @@ class Study:
         self,
         network: Network,
         approach: str,
-        curve1: Float32[np.ndarray, "epochs 2"],
-        curve2: Float32[np.ndarray, "epochs 2"] | None,
         probabilities: Float32[np.ndarray, "rows classes"],
+        curves: tuple[Float32[np.ndarray, "epochs 2"], Float32[np.ndarray, "epochs2 2"]],
         seconds: dict[str, float],
+        features: int,
     ) -> Record:
+        """Of one approach; `features` is the number of features an epoch of stage 2."""
         partition = self.partition(network.partition)
-        counts = self._class_counts(partition)
+        key = network.record_key(approach)
         provenance = {
-            "class_counts": counts,
+            "class_counts": self._class_counts(partition),
             "settings": self.settings,
             "settings_hash": self.settings_hash,
             "versions": {name: version(name) for name in _VERSIONED}
             | {"python": platform.python_version()},
             "device": jax.devices()[0].device_kind,
         }
-        key = network.record_key(approach)
-        for stage, curve in enumerate([curve1, curve2], start=1):
-            if curve is not None and not np.isfinite(curve).all():
-                epoch = 1 + int(np.argmin(np.isfinite(curve).all(axis=1)))
-                reason = f"the loss of stage {stage} is not finite in epoch {epoch}"
+        for stage, curve in enumerate(curves, start=1):
+            finite = np.isfinite(curve).all(axis=1)
+            if not finite.all():
+                reason = f"the loss of stage {stage} is not finite in epoch {1 + finite.argmin()}"
                 return failed_record(key, reason, **provenance)
         test = partition.test
-        head_epochs = self.protocol.epochs if curve2 is not None else 0
         return Record(
             key=key,
             status="done",
@@ -427,10 +440,13 @@ class Study:
             label=self.image_set.labels[test],
             kept=partition.kept,
             probabilities=probabilities[: len(test)],
-            curve1=curve1,
-            curve2=np.zeros((0, 2), np.float32) if curve2 is None else curve2,
+            curve1=curves[0],
+            curve2=curves[1],
             seconds=seconds,
-            images={"stage1": self.protocol.epochs * network.images, "stage2_epochs": head_epochs},
+            images={
+                "stage1": self.image_passes([(network,)]),
+                "stage2": self.protocol.epochs * features,
+            },
             **provenance,
         )
 

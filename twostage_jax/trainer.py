@@ -14,22 +14,28 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32, Int
 
 from twostage_jax.imageset import ImageSet
-from twostage_jax.lift import lift
+from twostage_jax.lift import Lifted
 from twostage_jax.partition import FOLDS
-from twostage_jax.plan import Plan, epoch_batches
+from twostage_jax.plan import Batches, Plan, epoch_batches
 from twostage_jax.protocol import Protocol
 from twostage_jax.streams import Stream
 from twostage_jax.training import Tally, TrainState, make_stages
-from twostage_jax.weights import Weights, parameter_names
+from twostage_jax.weights import Weights
 
 # A call of a training program lasts about this long, so that progress is seen and Ctrl-C heard.
 _SECONDS_A_CALL = 1.0
 
 
 class Progress(NamedTuple):
-    """`images` more training images have gone forward and backward through stage 1."""
+    """Training went on.
+
+    Attributes:
+        images: that went forward and backward through networks of stage 1.
+        resumed: whether they did so before this process, and a checkpoint stands for them.
+    """
 
     images: int
+    resumed: bool = False
 
 
 class Trained(NamedTuple):
@@ -63,7 +69,7 @@ class Trainer:
             image_set: what rows of plans refer to.
             protocol: how to train.
             weights: what networks start from, but for their heads; None for random weights.
-            sequential: as for `lift`.
+            sequential: as for `Lifted`.
         """
         self._protocol = protocol
         self._weights = weights
@@ -79,10 +85,24 @@ class Trainer:
         self._init_head = jax.jit(jax.vmap(stages.init_head))
         self._start_head = jax.jit(jax.vmap(stages.start_head))
         train = {"shared": (2, 4, 5), "donated": (0, 1), "sequential": sequential}
-        self._train_network = lift(stages.train_network, **train)
-        self._train_head = lift(stages.train_head, **train)
-        self._extract = lift(stages.extract, shared=(1, 3), sequential=sequential)
-        self._predict = lift(stages.predict, sequential=sequential)
+        self._train_network = Lifted(stages.train_network, **train)
+        self._train_head = Lifted(stages.train_head, **train)
+        self._extract = Lifted(stages.extract, shared=(1, 3), sequential=sequential)
+        self._predict = Lifted(stages.predict, sequential=sequential)
+
+    def device_memory(self, members: int) -> int:
+        """Bytes of device memory that training `members` networks takes, as XLA plans it."""
+        keys = jax.eval_shape(_keys, [lambda _: 0] * members)
+        state = jax.eval_shape(self._init_network, keys)
+        shape = (members, self._max_steps, self._protocol.batch_size)
+        batches = Batches(
+            *(
+                jax.ShapeDtypeStruct(shape, dtype)
+                for dtype in ("int32", "int32", "float32", "int32")
+            )
+        )
+        one = jax.ShapeDtypeStruct((members,), "float32")
+        return self._train_network.memory(state, Tally(one, one), self._images, batches, 0, 1)
 
     def _steps(self, rows: int) -> int:
         return -(-rows // self._protocol.batch_size)
@@ -113,7 +133,7 @@ class Trainer:
             if done:
                 saved = manager.restore(done, args=ocp.args.StandardRestore(saved))
                 state = jax.tree.unflatten(treedef, saved["leaves"])
-                yield Progress(done * sum(map(len, plans)))
+                yield Progress(done * sum(map(len, plans)), resumed=True)
             for epoch in range(done, self._protocol.epochs):
                 started = time.perf_counter()
                 state, saved["curves"][:, epoch] = yield from self._train_epoch(

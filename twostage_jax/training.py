@@ -6,7 +6,7 @@ features; they differ in their loss and in the table that batches are gathered f
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

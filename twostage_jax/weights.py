@@ -245,4 +245,6 @@ def _check(
             problems.append(f"'{name}' is not finite")
     problems += [f"'{name}' is unexpected" for name in arrays.keys() - expected.keys()]
     if problems:
-        raise InputError(f"{path} is not Keras's MobileNet of width {width:g}: {'; '.join(problems)}")
+        raise InputError(
+            f"{path} is not Keras's MobileNet of width {width:g}: {'; '.join(problems)}"
+        )

@@ -1,0 +1,180 @@
+"""The options of `experiments.reproduce`, and its presets."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from twostage_jax.approach import APPROACHES
+from twostage_jax.errors import InputError, require_known
+from twostage_jax.partition import FOLDS, RATIOS, SCENARIOS
+from twostage_jax.protocol import Protocol
+from twostage_jax.sources import DATASETS
+from twostage_jax.study import Scope
+from twostage_jax.training import PRECISIONS
+
+ACCELERATORS = ("auto", "cpu", "gpu", "tpu")
+TEST_FOLDS = ("imbalanced", "balanced")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Reproduces Koziarski's study of two-stage resampling, or a part of it.
+
+    Starting the same command again goes on where it stopped, and only does what is missing.
+    """
+
+    preset: str
+    """demo (synthetic images, minutes on a CPU), quick (a small network on any images, under an
+    hour on a CPU) or paper (everything). Options given beside it override it. By default paper
+    where JAX finds an accelerator, else demo."""
+    accelerator: str = "auto"
+    """auto, cpu, gpu or tpu: where to run; auto takes what JAX finds."""
+
+    dataset: str = "colorectal_histology"
+    """colorectal_histology (the paper's), folder (any folder of class folders) or synthetic."""
+    data_dir: Path | None = None
+    """folder: the folder of class folders. colorectal_histology: the unpacked Zenodo archive, or
+    where TensorFlow Datasets keeps its data."""
+    images_per_class: int = 250
+    """Images to draw of each class of the synthetic data set."""
+    image_size: int = 150
+    """Side of the images in pixels; others are resized once."""
+    weights: str = "imagenet"
+    """imagenet (from the cache, else downloaded), random, or one of Keras's
+    mobilenet_*_tf_no_top.h5 files."""
+
+    scenarios: tuple[str, ...] = SCENARIOS
+    """Imbalance scenarios."""
+    ratios: tuple[float, ...] = RATIOS
+    """Imbalance ratios, 1 or more. At ratio 1 only the baseline is trained, once for all scenarios,
+    unless the data are imbalanced themselves."""
+    folds: int = FOLDS
+    """How many of the ten folds to run."""
+    approaches: tuple[str, ...] = tuple(APPROACHES)
+    """Resampling in image space (is_*), in feature space (fs_*), in two stages (ts_*), or none
+    (baseline)."""
+    protocol: tyro.conf.OmitArgPrefixes[Protocol] = dataclasses.field(default_factory=Protocol)
+    test_fold: str = "imbalanced"
+    """Score on the test folds with the partition's imbalance, or balanced (whole)."""
+
+    members: int | None = None
+    """Networks trained at a time. By default 1 on a CPU and 10 on an accelerator."""
+    output: Path | None = None
+    """Folder of records and tables. By default results/PRESET-DATA."""
+    checkpoints: Path = Path("checkpoints")
+    """Folder of the weights cache and of the checkpoints of training in flight."""
+    dry_run: bool = False
+    """Print what there is to do, what is done and the device memory it takes, and stop."""
+
+    @property
+    def scope(self) -> Scope:
+        """What the study covers."""
+        return Scope(self.scenarios, self.ratios, self.folds, self.approaches)
+
+    @property
+    def results(self) -> Path:
+        """The study's folder."""
+        data = self.data_dir.name if self.dataset == "folder" and self.data_dir else self.dataset
+        return self.output or Path("results") / f"{self.preset}-{data}"
+
+
+PRESETS = {
+    # Everything is made in the process: no network access, no files. Without ImageNet weights the
+    # paper's step size and batch-norm momentum would take hundreds of epochs to arrive.
+    "demo": Options(
+        preset="demo",
+        dataset="synthetic",
+        weights="random",
+        image_size=64,
+        scenarios=("half_minority",),
+        ratios=(10.0,),
+        folds=2,
+        protocol=Protocol(width=0.25, epochs=10, learning_rate=1e-3, bn_momentum=0.9),
+    ),
+    "quick": Options(
+        preset="quick",
+        image_size=96,
+        scenarios=("linear", "half_minority"),
+        ratios=(10.0,),
+        folds=2,
+        protocol=Protocol(width=0.25, epochs=10),
+    ),
+    "paper": Options(preset="paper"),
+}
+
+
+def chosen(arguments: Sequence[str]) -> tuple[str | None, str]:
+    """The preset (None: not named) and the accelerator of a command line.
+
+    Both are needed before the other options can be read: they decide the defaults.
+
+    Raises:
+        InputError: either is unknown.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset")
+    parser.add_argument("--accelerator", default="auto")
+    known, _ = parser.parse_known_args(arguments)
+    if known.preset is not None:
+        require_known("preset", known.preset, PRESETS)
+    return known.preset, require_known("accelerator", known.accelerator, ACCELERATORS)
+
+
+def parse(arguments: Sequence[str], preset: str) -> Options:
+    """Reads the options over a preset's.
+
+    Raises:
+        InputError: a value is not valid.
+        SystemExit: `--help`, or an option that does not exist.
+    """
+    options = tyro.cli(
+        Options, prog="python -m experiments.reproduce", args=arguments, default=PRESETS[preset]
+    )
+    _validate(options)
+    return options
+
+
+def _validate(options: Options) -> None:
+    require_known("dataset", options.dataset, DATASETS)
+    require_known("precision", options.protocol.precision, PRECISIONS)
+    require_known("test fold", options.test_fold, TEST_FOLDS)
+    for scenario in options.scenarios:
+        require_known("scenario", scenario, SCENARIOS)
+    for approach in options.approaches:
+        require_known("approach", approach, APPROACHES)
+    for name in ("scenarios", "ratios", "approaches"):
+        if not getattr(options, name):
+            raise InputError(f"--{name} names none, at least one expected")
+    for ratio in options.ratios:
+        if not 1 <= ratio < float("inf"):
+            raise InputError(f"imbalance ratio {ratio:g} found, 1 or more expected")
+    if not 1 <= options.folds <= FOLDS:
+        raise InputError(f"--folds {options.folds} found, 1 to {FOLDS} expected")
+    protocol = options.protocol
+    positive = {
+        "image-size": options.image_size,
+        "images-per-class": options.images_per_class,
+        "members": 1 if options.members is None else options.members,
+        "width": protocol.width,
+        "epochs": protocol.epochs,
+        "batch-size": protocol.batch_size,
+        "learning-rate": protocol.learning_rate,
+        "epsilon": protocol.epsilon,
+        "k-neighbors": protocol.k_neighbors,
+    }
+    for name, value in positive.items():
+        if not 0 < value < float("inf"):
+            raise InputError(f"--{name} {value:g} found, a number above 0 expected")
+    for name in ("decay", "bn_momentum"):
+        if not 0 <= (value := getattr(protocol, name)) < 1:
+            flag = name.replace("_", "-")
+            raise InputError(f"--{flag} {value:g} found, a number from 0 to below 1 expected")
+    if int(32 * protocol.width) < 1:
+        raise InputError(f"--width {protocol.width:g} leaves no channels, 1/32 or more expected")
+    if options.image_size < 32:
+        raise InputError(
+            f"--image-size {options.image_size} found, 32 or more expected: five layers halve it"
+        )
