@@ -1,5 +1,4 @@
 import imblearn.metrics
-import jaxtyping
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -87,15 +86,6 @@ def test_class_without_samples_is_refused(score):
 def test_accuracy_of_nothing_is_refused():
     with pytest.raises(InputError, match="no test samples"):
         metrics.accuracy(np.zeros((2, 2), int))
-
-
-@pytest.fixture
-def unchecked_types():
-    """Turns off the tests' own type checks, which would refuse unequal lengths before we do."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.mark.usefixtures("unchecked_types")

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -34,15 +33,6 @@ key_parts = st.tuples(
     st.integers(0, 12),
     st.sampled_from(APPROACHES),
 )
-
-
-@pytest.fixture
-def unchecked_types():
-    """Turns off the tests' own type checks, which would refuse bad arrays before we do."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def make_record(key=KEY, n=16, classes=4, seed=0, **changes):

@@ -63,14 +63,20 @@ class Lifted:
     def memory(self, *arguments) -> int:
         """Bytes of device memory that a call takes, as XLA plans it; compiles the program.
 
+        Members that run one after another count in full: the arguments of those that wait, too.
+
         Args:
             arguments: as for a call; arrays, or their shapes (`jax.ShapeDtypeStruct`).
         """
+        waiting = 0
         if self._sequential:
-            one = jax.eval_shape(lambda *own: self._of_member(own, 0), *arguments)
-            everything = sum(leaf.nbytes for leaf in jax.tree.leaves(arguments[0]))
-        else:
-            one, everything = arguments, 0
-        plan = self._program.lower(*one).compile().memory_analysis()
+            everyone = jax.eval_shape(lambda *own: own, *arguments)
+            arguments = jax.eval_shape(lambda *own: self._of_member(own, 0), *arguments)
+            waiting = _bytes(everyone) - _bytes(arguments)
+        plan = self._program.lower(*arguments).compile().memory_analysis()
         inside = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
-        return inside + plan.temp_size_in_bytes + everything
+        return inside + plan.temp_size_in_bytes + waiting
+
+
+def _bytes(shapes) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))

@@ -37,8 +37,8 @@ _depthwise_normal = nnx.initializers.normal((2 / 9) ** 0.5)
 def _shifts(x: Float[Array, "b h w c"], stride: int) -> list[Float[Array, "b i j c"]]:
     """The nine views of `x` that a 3 x 3 kernel meets, in row-major kernel order.
 
-    Stride 1 pads one pixel on each side. Stride 2 pads as Keras's zero padding and TensorFlow's
-    "same" do on the sizes that occur: one pixel after the end (150-75-37-18-9-4).
+    Stride 1 pads one pixel on each side, stride 2 one pixel after the end, as Keras's blocks do
+    ("same" padding would turn 75 pixels into 38, not 37).
     """
     before = 1 if stride == 1 else 0
     x = jnp.pad(x, ((0, 0), (before, 1), (before, 1), (0, 0)))
@@ -104,7 +104,7 @@ class Stem(nnx.Module):
         self, x: Float[Array, "b h w 3"], valid: Bool[Array, " b"] | None
     ) -> Float[Array, "b i j c"]:
         """Halves the height and the width."""
-        # An odd size is padded on both sides, an even one only at the end ("same" padding).
+        # Keras pads this layer "same": an odd size on both sides, an even one only at the end.
         x = jnp.pad(x, ((0, 0), (x.shape[1] % 2, 0), (x.shape[2] % 2, 0), (0, 0)))
         patches = jnp.concatenate(_shifts(x, stride=2), axis=-1)
         x = _product(patches, self.kernel[...].astype(x.dtype))
@@ -163,7 +163,7 @@ class MobileNet(nnx.Module):
         width: float = 1.0,
         *,
         momentum: float = 0.99,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         channels = int(STEM_CHANNELS * width)

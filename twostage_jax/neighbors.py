@@ -17,7 +17,9 @@ from jaxtyping import Array, Float, Int, Int8, Int32, UInt8
 
 from twostage_jax.errors import InputError
 
-_EXACT_COLUMNS = 1024  # of int8 products that float32 adds without rounding
+# So many products of two int8 numbers, each of at most 2^14, are added without error.
+_COLUMNS_IN_FLOAT32 = 2**24 // 2**14
+_COLUMNS_IN_INT32 = 2**31 // 2**14 - 1
 
 
 def _gram_in_int32(rows: Int8[Array, "n d"]) -> Int32[Array, "n n"]:
@@ -27,11 +29,12 @@ def _gram_in_int32(rows: Int8[Array, "n d"]) -> Int32[Array, "n n"]:
 def _gram_in_float32(rows: Int8[Array, "n d"]) -> Int32[Array, "n n"]:
     """The same integers from float32 products, which CPUs are fast at and int8 ones are not."""
     count, columns = rows.shape
-    blocks = -(-columns // _EXACT_COLUMNS)
-    padded = jnp.pad(rows, ((0, 0), (0, blocks * _EXACT_COLUMNS - columns)))
+    width = _COLUMNS_IN_FLOAT32
+    blocks = -(-columns // width)
+    padded = jnp.pad(rows, ((0, 0), (0, blocks * width - columns)))
 
     def add_block(block, total):
-        part = jax.lax.dynamic_slice_in_dim(padded, block * _EXACT_COLUMNS, _EXACT_COLUMNS, axis=1)
+        part = jax.lax.dynamic_slice_in_dim(padded, block * width, width, axis=1)
         part = part.astype(jnp.float32)
         return total + jnp.matmul(part, part.T, precision="highest").astype(jnp.int32)
 
@@ -51,10 +54,10 @@ def squared_distances(images: UInt8[np.ndarray, "n *pixel"]) -> Int[np.ndarray, 
         InputError: images of more than 131,071 values, whose inner products overflow int32.
     """
     flat = images.reshape(len(images), -1)
-    if flat.shape[1] >= 2**31 // 2**14:
+    if flat.shape[1] > _COLUMNS_IN_INT32:
         raise InputError(
-            f"images of {flat.shape[1]} values found, at most {2**17 - 1} expected for exact "
-            "distances; choose a smaller image size"
+            f"images of {flat.shape[1]} values found, at most {_COLUMNS_IN_INT32} expected for "
+            "exact distances; choose a smaller image size"
         )
     products = np.asarray(gram(jnp.asarray((flat ^ 0x80).view(np.int8)))).astype(np.int64)
     norms = np.diagonal(products)
@@ -101,18 +104,19 @@ def subset_neighbors(
 
     Args:
         table: of the whole image set, from `rank_neighbors`.
-        rows: the subset.
+        rows: the subset, each row once.
         labels: of the subset.
         k: neighbours an image.
 
     Returns:
-        positions in `rows`, nearest first. An image of a class with k or fewer images in the
-        subset has fewer neighbours than that: its list is filled with -1.
+        positions in `rows`, nearest first. Images of a class with k or fewer images in the subset
+        have too few neighbours: their lists are filled with -1.
     """
-    position = {}
     neighbors = np.full((len(rows), k), -1, np.int32)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
+        if len(members) <= k:
+            continue
         whole = table[int(label)]
         here = np.searchsorted(whole.rows, rows[members])
         position = np.full(len(whole.rows), -1, np.int32)
@@ -120,8 +124,7 @@ def subset_neighbors(
         candidates = position[whole.order[here]]
         found = candidates >= 0
         first = found & (np.cumsum(found, axis=1) <= k)
-        if len(members) > k:
-            neighbors[members] = candidates[first].reshape(len(members), k)
+        neighbors[members] = candidates[first].reshape(len(members), k)
     return neighbors
 
 
@@ -130,22 +133,26 @@ def feature_neighbors(
 ) -> Int[np.ndarray, "n k"]:
     """The k nearest same-class neighbours of each row of real-valued features.
 
-    Candidates come from a float64 Gram matrix and are ranked again by their exact differences, so
-    that cancellation in the Gram matrix cannot swap two of them. Result as `subset_neighbors`.
+    A float64 Gram matrix tells which rows may be among the k nearest, its rounding errors allowed
+    for; these are ranked by the sums of their squared differences, in float64, ties by the smaller
+    row. Result as `subset_neighbors`.
     """
+    rounding = 8 * (features.shape[1] + 4) * np.finfo(np.float64).eps  # in parts of the norms
     neighbors = np.full((len(features), k), -1, np.int32)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if len(members) <= k:
             continue
         x = features[members].astype(np.float64)
-        products = x @ x.T
+        centered = x - x.mean(axis=0)  # smaller norms, and so fewer rows in doubt
+        products = centered @ centered.T
         norms = np.diagonal(products)
         distances = norms[:, None] + norms[None, :] - 2 * products
         np.fill_diagonal(distances, np.inf)
-        count = min(k + 8, len(members) - 1)
-        candidates = np.sort(np.argpartition(distances, count - 1, axis=1)[:, :count], axis=1)
-        exact = ((x[candidates] - x[:, None, :]) ** 2).sum(-1)
-        ranked = np.argsort(exact, axis=1, kind="stable")[:, :k]
-        neighbors[members] = members[np.take_along_axis(candidates, ranked, axis=1)]
+        reach = np.partition(distances, k - 1, axis=1)[:, k - 1] + rounding * norms.max()
+        for row, member in enumerate(members):
+            # Not `<=`: among NaN, of a network that diverged, all rows are candidates.
+            candidates = np.flatnonzero(~(distances[row] > reach[row]))
+            exact = ((x[candidates] - x[row]) ** 2).sum(-1)
+            neighbors[member] = members[candidates[np.argsort(exact, kind="stable")[:k]]]
     return neighbors

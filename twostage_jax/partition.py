@@ -6,7 +6,7 @@ order, both shared by all scenarios and ratios: a class keeps the first n_i imag
 partition of a higher ratio is a subset of that of a lower one.
 """
 
-from functools import lru_cache
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -66,11 +66,11 @@ def imbalance_ratios(scenario: str, ratio: float, classes: int) -> Float[np.ndar
     """Equations 1 and 2: by how much each class shrinks, by its position in the class order.
 
     Raises:
-        InputError: an unknown scenario, or a ratio below 1.
+        InputError: an unknown scenario, or a ratio that is not a number from 1 up.
     """
     require_known("scenario", scenario, (*SCENARIOS, ORIGINAL))
-    if not ratio >= 1:
-        raise InputError(f"imbalance ratio {ratio:g} found, 1 or more expected")
+    if not 1 <= ratio < math.inf:
+        raise InputError(f"imbalance ratio {ratio:g} found, a number from 1 up expected")
     position = np.arange(classes)
     if scenario == "linear":
         return 1 + (ratio - 1) / (classes - 1) * position
@@ -83,7 +83,6 @@ def imbalance_ratios(scenario: str, ratio: float, classes: int) -> Float[np.ndar
     return np.where(minority, float(ratio), 1.0)
 
 
-@lru_cache(maxsize=4)
 def _fold_of_each_image(image_set: ImageSet, seed: int) -> Int[np.ndarray, " n"]:
     """Stratified folds. Rows are sorted by name, so that only names decide, not read order."""
     for name, count in zip(image_set.class_names, image_set.class_counts, strict=True):
@@ -102,7 +101,7 @@ def _fold_of_each_image(image_set: ImageSet, seed: int) -> Int[np.ndarray, " n"]
 def _first_of_each_class(
     image_set: ImageSet, rows: Int[np.ndarray, " n"], ratios: Float[np.ndarray, " c"], stream: int
 ) -> Int[np.ndarray, " m"]:
-    """Equation 3: of each class the first n / r of one fixed random order, and at least one."""
+    """Equation 3: of each class the first n / r, rounded, of one fixed random order; at least 1."""
     kept = []
     for label, ratio in enumerate(ratios):
         members = rows[image_set.labels[rows] == label]
@@ -115,8 +114,8 @@ def make_partition(image_set: ImageSet, key: PartitionKey, seed: int) -> Partiti
     """The partition `key` of an image set.
 
     Raises:
-        InputError: an unknown scenario, a ratio below 1, a fold that is not one of the ten, or a
-            class with fewer images than folds.
+        InputError: an unknown scenario, a ratio that is not a number from 1 up, a fold that is not
+            one of the ten, or a class with fewer images than folds.
     """
     if key.fold not in range(FOLDS):
         raise InputError(f"fold {key.fold} found, 0 to {FOLDS - 1} expected")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ class Batches(NamedTuple):
     label: Int[Array | np.ndarray, "*steps batch"]
 
     @property
-    def valid(self) -> Shaped[Array | np.ndarray, "*steps batch"]:
+    def valid(self) -> Bool[Array | np.ndarray, "*steps batch"]:
         """Which rows are samples and not padding."""
         return self.label >= 0
 

@@ -31,7 +31,8 @@ def random_undersample(labels: Int[np.ndarray, " n"], seed: int) -> Plan:
     rows = []
     for label, count in zip(classes, counts, strict=True):
         members = np.flatnonzero(labels == label)
-        if count > counts.min():
+        # imbalanced-learn keeps one smallest class as it is; another as small is drawn whole.
+        if label != classes[counts.argmin()]:
             members = members[random.choice(count, size=counts.min(), replace=False)]
         rows.append(members)
     return _kept(labels, np.concatenate(rows))
@@ -95,6 +96,9 @@ def resample(
         labels: class of each sample.
         seed: of the random stream.
         neighbors: computes the neighbour lists; only called where the sampler needs them.
+
+    Raises:
+        InputError: an unknown name, or a class too small for SMOTE.
     """
     match sampler:
         case None:
@@ -105,4 +109,4 @@ def resample(
             return random_oversample(labels, seed)
         case "smote":
             return smote(labels, seed, neighbors())
-    raise ValueError(f"no sampler is called {sampler!r}")
+    raise InputError(f"sampler {sampler!r} found, 'rus', 'ros', 'smote' or None expected")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 Stream = Callable[..., int]
 
 
-def derive(seed: int, *names: str | float) -> int:
+def derive(seed: int, *names: str | int | float) -> int:
     """A 32-bit seed of the stream `names` under `seed`.
 
     It is a prefix of the SHA-256 of both, so that streams of different names are independent for

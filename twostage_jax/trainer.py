@@ -20,7 +20,7 @@ from twostage_jax.plan import Batches, Plan, epoch_batches
 from twostage_jax.protocol import Protocol
 from twostage_jax.streams import Stream
 from twostage_jax.training import Tally, TrainState, make_stages
-from twostage_jax.weights import Weights
+from twostage_jax.weights import Weights, set_weights
 
 # A call of a training program lasts about this long, so that progress is seen and Ctrl-C heard.
 _SECONDS_A_CALL = 1.0
@@ -148,20 +148,10 @@ class Trainer:
         state = self._init_network(_keys(streams))
         if self._weights is None:
             return state
-        ported = self._weights.arrays
-
-        def overwrite(path, leaf):
-            name = ".".join(map(str, path))
-            return leaf if name not in ported else jnp.broadcast_to(ported[name], leaf.shape)
-
-        params, stats = (
-            nnx.from_flat_state(
-                (path, leaf.replace(overwrite(path, leaf[...])))
-                for path, leaf in nnx.to_flat_state(part)
-            )
-            for part in (state.params, state.stats)
+        return state._replace(
+            params=set_weights(state.params, self._weights),
+            stats=set_weights(state.stats, self._weights),
         )
-        return state._replace(params=params, stats=stats)
 
     def extract(
         self, networks: TrainState, rows: Sequence[Int[np.ndarray, " _"]]
@@ -233,7 +223,7 @@ class Trainer:
         batches = jax.tree.map(lambda *column: jnp.asarray(np.stack(column)), *shuffled)
         tally = Tally(jnp.zeros(len(plans)), jnp.zeros(len(plans)))
         rows = np.array([len(plan) for plan in plans])
-        start, steps, at_once = 0, self._steps(rows.max()), 4
+        start, steps, at_once = 0, self._steps(int(rows.max())), 4
         while start < steps:
             called = time.perf_counter()
             stop = min(start + at_once, steps)

@@ -128,7 +128,7 @@ def make_stages(protocol: Protocol, classes: int) -> Stages:
             batch = model.features(images[rows[step]].astype(jnp.float32))
             return jax.lax.dynamic_update_index_in_dim(table, batch, step, 0)
 
-        width = jax.tree.leaves(state.params["head"]["hidden"]["kernel"])[0].shape[0]
+        width = model.head.hidden.in_features
         table = jnp.zeros((*rows.shape, width), jnp.float32)
         return jax.lax.fori_loop(0, steps, add_batch, table).reshape(-1, width)
 

@@ -5,15 +5,17 @@ A file is converted once, to safetensors under our own parameter names, in the w
 """
 
 import base64
+import contextlib
+import functools
 import hashlib
+import http.client
 import re
-import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -37,44 +39,9 @@ SHA256 = {
     ),
 }
 
-_NORM = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}
-
-
-def _flat(kernel: np.ndarray) -> np.ndarray:
-    """(3, 3, in, out) -> (9 in, out); for a 1 x 1 kernel (in, out)."""
-    return kernel.reshape(-1, kernel.shape[-1])
-
-
-def _taps(kernel: np.ndarray) -> np.ndarray:
-    """(3, 3, channels, 1) -> (9, channels)."""
-    return kernel.reshape(9, -1)
-
-
-def _same(vector: np.ndarray) -> np.ndarray:
-    return vector
-
-
-# Keras's `layer/weight` -> our parameter's name and layout. Keras counts blocks from 1.
-_PORT: tuple[tuple[str, Callable[[re.Match], str], Callable[[np.ndarray], np.ndarray]], ...] = (
-    (r"conv1/kernel", lambda m: "stem.kernel", _flat),
-    (r"conv1_bn/(\w+)", lambda m: f"stem.norm.{_NORM[m[1]]}", _same),
-    (
-        r"conv_dw_(\d+)/depthwise_kernel",
-        lambda m: f"blocks.{int(m[1]) - 1}.depthwise",
-        _taps,
-    ),
-    (
-        r"conv_dw_(\d+)_bn/(\w+)",
-        lambda m: f"blocks.{int(m[1]) - 1}.depthwise_norm.{_NORM[m[2]]}",
-        _same,
-    ),
-    (r"conv_pw_(\d+)/kernel", lambda m: f"blocks.{int(m[1]) - 1}.pointwise", _flat),
-    (
-        r"conv_pw_(\d+)_bn/(\w+)",
-        lambda m: f"blocks.{int(m[1]) - 1}.pointwise_norm.{_NORM[m[2]]}",
-        _same,
-    ),
-)
+# Our names of a batch norm's place and of its arrays -> Keras's.
+_PLACE = {"depthwise_norm": "dw", "pointwise_norm": "pw"}
+_NORM = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
 
 
 class Weights(NamedTuple):
@@ -89,17 +56,17 @@ class Weights(NamedTuple):
     digest: str
 
 
-def parameter_names(model: nnx.Module) -> dict[str, nnx.Variable]:
-    """The variables of a model by dotted name; the head, which has no ported weights, left out."""
-    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
-    named = {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
-    return {name: leaf for name, leaf in named.items() if not name.startswith("head.")}
+def set_weights(state: nnx.State, weights: Weights) -> nnx.State:
+    """The parameters or statistics of a MobileNet, all but its head's replaced by `weights`.
 
+    Where `state` has a leading member axis, every member gets the same.
+    """
 
-def set_weights(model: MobileNet, weights: Weights) -> None:
-    """Overwrites everything of `model` but its head."""
-    for name, variable in parameter_names(model).items():
-        variable[...] = weights.arrays[name]
+    def replace(path: tuple, leaf: nnx.Variable) -> nnx.Variable:
+        array = weights.arrays.get(".".join(map(str, path)))
+        return leaf if array is None else leaf.replace(jnp.broadcast_to(array, leaf.shape))
+
+    return nnx.map_state(replace, state)
 
 
 def load_weights(source: str, width: float, cache: Path) -> Weights | None:
@@ -133,31 +100,27 @@ def load_weights(source: str, width: float, cache: Path) -> Weights | None:
 
 def _download(url: str, path: Path) -> None:
     """Fetches a file whole and checked, or not at all, with a progress bar."""
-    digests = {"md5": hashlib.md5(usedforsecurity=False), "sha256": hashlib.sha256()}
-    data = bytearray()
     remedy = f"download {url} by hand and pass it with --weights, or choose --weights random"
     try:
         with urllib.request.urlopen(url, timeout=30) as response:
-            size = int(response.headers.get("Content-Length", 0))
-            stated = ",".join(response.headers.get_all("x-goog-hash") or [])
+            size = int(response.headers.get("Content-Length", 0))  # 0: the server does not say
+            stated = ",".join(response.headers.get_all("x-goog-hash", []))
             with wrap_file(response, size, description=f"downloading {path.name}") as stream:
-                while block := stream.read(1 << 18):
-                    data += block
-                    for digest in digests.values():
-                        digest.update(block)
-    except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        raise InputError(f"cannot download {url}: {reason}; {remedy}") from error
+                data = b"".join(iter(functools.partial(stream.read, 1 << 18), b""))
+    except (OSError, http.client.HTTPException) as error:
+        raise InputError(f"cannot download {url}: {error}; {remedy}") from error
     if size and len(data) != size:
         raise InputError(f"{url}: {len(data)} bytes received, {size} expected; {remedy}")
-    found, expected = digests["sha256"].hexdigest(), SHA256.get(path.name)
-    if expected is None and (match := re.search(r"md5=([A-Za-z0-9+/]+=*)", stated)):
-        found, expected = digests["md5"].hexdigest(), base64.b64decode(match[1]).hex()
-    if expected is None:
+    if path.name in SHA256:
+        found, expected = hashlib.sha256(data).hexdigest(), SHA256[path.name]
+    elif match := re.search(r"md5=([^,\s]+)", stated):
+        md5 = hashlib.md5(data, usedforsecurity=False)
+        found, expected = base64.b64encode(md5.digest()).decode(), match[1]
+    else:
         raise InputError(f"{url}: the server states no checksum to compare with; {remedy}")
     if found != expected:
         raise InputError(f"{url}: checksum {found} found, {expected} expected; {remedy}")
-    write_atomically(path, bytes(data))
+    write_atomically(path, data)
 
 
 def _converted(path: Path, width: float, cache: Path) -> Weights:
@@ -177,13 +140,10 @@ def _converted(path: Path, width: float, cache: Path) -> Weights:
             "mean to use it"
         )
     copy = cache / f"{path.stem}-{digest[:16]}.safetensors"
-    if copy.exists():
-        try:
-            arrays = safetensors.numpy.load_file(copy)
-        except safetensors.SafetensorError:
-            copy.unlink()  # a cache entry that cannot be read is made again
-        else:
-            _check(path, arrays, width)
+    # A copy that cannot be read, or is of another width or version, is made again.
+    with contextlib.suppress(OSError, safetensors.SafetensorError):
+        arrays = safetensors.numpy.load_file(copy)
+        if {name: array.shape for name, array in arrays.items()} == _shapes(width):
             return Weights(arrays, digest)
     arrays = port(path, width)
     write_atomically(copy, safetensors.numpy.save(arrays, {"source_sha256": digest}))
@@ -197,54 +157,75 @@ def port(path: Path, width: float) -> dict[str, np.ndarray]:
         InputError: the file cannot be read, is of another width, or does not hold exactly the
             tensors expected; all that is wrong is named at once.
     """
-    tensors, foreign = {}, []
+    tensors = _read(path)
+    stem = tensors.get("conv1/kernel", np.empty(0)).shape
+    if stem[:-1] == (3, 3, 3) and stem[-1] != int(STEM_CHANNELS * width):
+        found = stem[-1] / STEM_CHANNELS
+        raise InputError(
+            f"{path} holds a MobileNet of width {found:g}, width {width:g} expected; pass "
+            f"--width {found:g} or the file of the other width"
+        )
+    arrays, problems = {}, []
+    for name, shape in _shapes(width).items():
+        keras_name, keras_shape = _in_keras(name, shape)
+        tensor = tensors.pop(keras_name, None)
+        if tensor is None:
+            problems.append(f"'{keras_name}' is missing")
+        elif tensor.shape != keras_shape:
+            problems.append(f"'{keras_name}' has shape {tensor.shape}, {keras_shape} expected")
+        elif not np.isfinite(tensor).all():
+            problems.append(f"'{keras_name}' is not finite")
+        else:
+            arrays[name] = tensor.reshape(shape)
+    problems += [f"'{foreign}' is not part of it" for foreign in tensors]
+    if problems:
+        raise InputError(
+            f"{path} is not Keras's MobileNet v1 of width {width:g} without its classifier: "
+            f"{'; '.join(problems)}; download mobilenet_*_224_tf_no_top.h5 again"
+        )
+    return arrays
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a Keras HDF5 file by `layer/weight`."""
+    tensors = {}
     try:
         with h5py.File(path) as file:
             for layer in file.attrs["layer_names"]:
-                group = file[layer]
-                for weight in group.attrs["weight_names"]:
-                    name = weight.decode().removesuffix(":0")
-                    tensors[name] = np.asarray(group[weight], np.float32)
-    except (OSError, KeyError) as error:
+                for weight in file[layer].attrs["weight_names"]:
+                    dataset = file[layer][weight]  # its name: /layer/[.../]weight[:0]
+                    parts = dataset.name.removesuffix(":0").split("/")
+                    tensors[f"{parts[1]}/{parts[-1]}"] = np.asarray(dataset, np.float32)
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} is not a whole Keras HDF5 weights file ({error}); download "
             "mobilenet_*_224_tf_no_top.h5 again"
         ) from error
-    arrays = {}
-    for name, tensor in tensors.items():
-        for pattern, rename, layout in _PORT:
-            if match := re.fullmatch(pattern, name):
-                arrays[rename(match)] = layout(tensor)
-                break
-        else:
-            foreign.append(f"'{name}' is not part of MobileNet v1 without its classifier")
-    _check(path, arrays, width, foreign)
-    return arrays
+    return tensors
 
 
-def _check(
-    path: Path, arrays: dict[str, np.ndarray], width: float, problems: list[str] | None = None
-) -> None:
-    """Raises one InputError that names everything that is missing, foreign or of another shape."""
-    if "stem.kernel" in arrays:
-        found = arrays["stem.kernel"].shape[-1] / STEM_CHANNELS
-        if int(STEM_CHANNELS * width) != arrays["stem.kernel"].shape[-1]:
-            raise InputError(
-                f"{path} holds a MobileNet of width {found:g}, width {width:g} expected; pass "
-                f"--width {found:g} or the file of the other width"
-            )
-    problems = list(problems or ())
+def _in_keras(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """Keras's `layer/weight` for a parameter of ours, and its shape there.
+
+    The values lie in the same order. Keras counts blocks from 1.
+    """
+    match name.split("."):
+        case ["stem", "kernel"]:
+            return "conv1/kernel", (3, 3, 3, shape[-1])
+        case ["stem", "norm", array]:
+            return f"conv1_bn/{_NORM[array]}", shape
+        case ["blocks", i, "depthwise"]:
+            return f"conv_dw_{int(i) + 1}/depthwise_kernel", (3, 3, shape[-1], 1)
+        case ["blocks", i, "pointwise"]:
+            return f"conv_pw_{int(i) + 1}/kernel", (1, 1, *shape)
+        case ["blocks", i, place, array]:
+            return f"conv_{_PLACE[place]}_{int(i) + 1}_bn/{_NORM[array]}", shape
+    raise KeyError(name)
+
+
+def _shapes(width: float) -> dict[str, tuple[int, ...]]:
+    """The shapes of everything that a MobileNet has but its head, by parameter name."""
     model = nnx.eval_shape(lambda: MobileNet(2, width, rngs=nnx.Rngs(0)))
-    expected = {name: tuple(leaf.shape) for name, leaf in parameter_names(model).items()}
-    for name, shape in expected.items():
-        if name not in arrays:
-            problems.append(f"'{name}' is missing")
-        elif arrays[name].shape != shape:
-            problems.append(f"'{name}' has shape {arrays[name].shape}, {shape} expected")
-        elif not np.isfinite(arrays[name]).all():
-            problems.append(f"'{name}' is not finite")
-    problems += [f"'{name}' is unexpected" for name in arrays.keys() - expected.keys()]
-    if problems:
-        raise InputError(
-            f"{path} is not Keras's MobileNet of width {width:g}: {'; '.join(problems)}"
-        )
+    state = nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat)))
+    named = {".".join(map(str, path)): tuple(leaf.shape) for path, leaf in state}
+    return {name: shape for name, shape in named.items() if not name.startswith("head.")}

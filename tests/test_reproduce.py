@@ -1,0 +1,201 @@
+"""The command line: presets, bad input, interruption, and what a run leaves behind."""
+
+import dataclasses
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from experiments import options as command_line
+from experiments.reproduce import main
+from twostage_jax.protocol import Protocol
+from twostage_jax.record import read_records, same_result
+
+ROOT = Path(__file__).parents[1]
+
+# The demo, of fewer, smaller images.
+SMALL = (
+    "--preset demo --accelerator cpu --images-per-class 60 --image-size 32 --epochs 3 --folds 1 "
+    "--ratios 5"
+).split()
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a command line in an empty folder; gives exit status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+def class_folders(root: Path, classes: int = 3, images: int = 12, size: int = 32) -> Path:
+    for label in range(classes):
+        folder = root / f"class{label}"
+        folder.mkdir(parents=True)
+        for index in range(images):
+            shade = (40 * label, 10 * index, 99)
+            Image.new("RGB", (size, size), shade).save(folder / f"{index}.png")
+    return root
+
+
+def test_presets_are_the_papers_but_for_what_they_say():
+    assert command_line.PRESETS["paper"].protocol == Protocol()
+    assert command_line.PRESETS["paper"].image_size == 150
+    for name, preset in command_line.PRESETS.items():
+        assert preset.preset == name
+        assert command_line.parse([], name) == preset
+
+
+def test_options_override_the_preset():
+    arguments = (
+        "--preset quick --width 0.5 --ratios 2 10 --scenarios linear --epochs 3 --seed 7 "
+        "--epsilon-in-root --precision bfloat16 --data-dir x --members 4 --approaches fs_rus"
+    ).split()
+    options = command_line.parse(arguments, "quick")
+    assert options.image_size == 96
+    assert options.scope.ratios == (2.0, 10.0)
+    assert options.scope.scenarios == ("linear",)
+    assert options.scope.approaches == ("fs_rus",)
+    changes = {"width": 0.5, "epochs": 3, "seed": 7, "precision": "bfloat16"}
+    assert options.protocol == dataclasses.replace(Protocol(), epsilon_in_root=True, **changes)
+
+
+def test_the_first_line_names_the_preset_and_how_to_get_the_other(run):
+    status, out, _ = run("--accelerator", "cpu", "--dry-run", "--images-per-class", "60")
+    assert status == 0
+    first = out.splitlines()[0]
+    assert first.startswith("preset demo on ")
+    assert first.endswith("the default there; for the paper's whole study: --preset paper")
+
+
+def test_a_dry_run_counts_and_writes_no_results(run, tmp_path):
+    status, out, _ = run(*SMALL, "--dry-run")
+    assert status == 0
+    assert re.search(r"4 networks, 9 records, [\d,]+ image passes; to do: 4 networks", out)
+    assert re.search(r"device memory: 0\.\d+ GiB, 1 networks at a time", out)
+    assert not (tmp_path / "results").exists()
+
+
+WEIGHTS = ["--preset", "quick", "--dataset", "folder", "--data-dir", "images", "--weights"]
+
+BAD_INPUT = {
+    "unknown preset": (["--preset", "papre"], "unknown preset 'papre'; did you mean paper"),
+    "unknown accelerator": (["--accelerator", "npu"], "unknown accelerator 'npu'.* did you mean"),
+    "absent accelerator": (["--accelerator", "tpu"], "JAX found only cpu .*install jax\\[tpu\\]"),
+    "unknown dataset": ([*SMALL, "--dataset", "foldr"], "'foldr'; did you mean folder"),
+    "unknown scenario": ([*SMALL, "--scenarios", "linaer"], "'linaer'; did you mean linear"),
+    "unknown approach": ([*SMALL, "--approaches", "is_smot"], "'is_smot'; did you mean is_smote"),
+    "unknown precision": ([*SMALL, "--precision", "float16"], "'float16'; did you mean bfloat16"),
+    "ratio below 1": ([*SMALL, "--ratios", "0.5"], "ratio 0.5 found, 1 or more"),
+    "no epochs": ([*SMALL, "--epochs", "0"], "--epochs 0 found"),
+    "eleven folds": ([*SMALL, "--folds", "11"], "--folds 11 found, 1 to 10"),
+    "tiny images": ([*SMALL, "--image-size", "8"], "--image-size 8 found, 32 or more"),
+    "no folder": ([*SMALL, "--dataset", "folder"], "'folder' without a data dir"),
+    "missing folder": (
+        [*SMALL, "--dataset", "folder", "--data-dir", "nowhere"],
+        "nowhere",
+    ),
+    "too many neighbours": (
+        [*SMALL, "--k-neighbors", "11"],
+        r"class '\w+' keeps 11 training images .* expects at least 12",
+    ),
+    "missing weights": ([*WEIGHTS, "absent.h5"], "cannot read the weights file absent.h5"),
+    "not weights": ([*WEIGHTS, "images/class0/0.png"], "Keras"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_clear_line(case, run, tmp_path):
+    class_folders(tmp_path / "images")
+    arguments, message = BAD_INPUT[case]
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert re.fullmatch(f"error: .*{message}.*\n", err), err
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_output_that_cannot_be_written_is_one_clear_line(run, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    status, _, err = run(*SMALL, "--output", "file/results")
+    assert status == 2
+    assert re.fullmatch(r"error: .*file/results.*start the same command again.*\n", err)
+
+
+def test_a_folder_of_other_settings_is_refused(run, tmp_path):
+    study = tmp_path / "results" / "demo-synthetic" / "study.json"
+    study.parent.mkdir(parents=True)
+    study.write_text('{"settings": {"epochs": 99}}')
+    status, _, err = run(*SMALL)
+    assert status == 2
+    assert "epochs is 99 there and 3 here" in err
+    assert "--output" in err
+
+
+def test_a_study_that_diverges_ends_with_status_1_and_says_so(run, tmp_path):
+    status, out, _ = run(*SMALL, "--approaches", "is_rus", "--learning-rate", "1e30")
+    assert status == 1
+    assert "1 records are failed ones" in out
+    tables = (tmp_path / "results" / "demo-synthetic" / "tables.md").read_text()
+    assert "1 failed" in tables
+
+
+def start(folder: Path, output: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "experiments.reproduce", *SMALL, "--output", output]
+    with open(folder / f"{output}.log", "a") as log:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def test_a_study_killed_at_random_moments_ends_with_the_same_records(tmp_path):
+    """SIGKILL, which nothing can catch, and the same command again."""
+    assert start(tmp_path, "whole").wait(timeout=300) == 0
+    kills = 0
+    while kills < 2:
+        process = start(tmp_path, "killed")
+        # Not before training has begun: a checkpoint or a record more than at the start.
+        training = tmp_path / "checkpoints" / "training"
+        progress = {*training.rglob("*"), *(tmp_path / "killed").rglob("*.safetensors")}
+        while not {*training.rglob("_CHECKPOINT_METADATA")} - progress:
+            assert process.poll() is None, (tmp_path / "killed.log").read_text()
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert start(tmp_path, "killed").wait(timeout=300) == 0
+    whole, killed = (read_records(tmp_path / name / "records") for name in ("whole", "killed"))
+    assert len(whole) == len(killed) == 9
+    for one, other in zip(whole, killed, strict=True):
+        assert same_result(one, other)
+    for name in ("tables.md", "table1.csv", "table2.csv", "metrics.csv"):
+        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "killed" / name).read_text()
+
+
+@pytest.mark.slow
+def test_the_demo_means_something_within_three_minutes(tmp_path):
+    """On two cores, from nothing: no files, no network. `pytest -m slow`."""
+    started = time.monotonic()
+    command = [sys.executable, "-m", "experiments.reproduce", "--preset", "demo"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=600)
+    assert time.monotonic() - started < 180
+    table = (tmp_path / "results" / "demo-synthetic" / "table2.csv").read_text()
+    baseline = re.search(r"^baseline,AvAcc,([\d.]+),", table, re.MULTILINE)
+    assert float(baseline[1]) >= 0.6

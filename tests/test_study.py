@@ -1,0 +1,260 @@
+"""The study: what it lists, what it writes, and that its records can be recomputed alone."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from twostage_jax import sources
+from twostage_jax.approach import APPROACHES
+from twostage_jax.errors import InputError
+from twostage_jax.imageset import ImageSet
+from twostage_jax.protocol import Protocol
+from twostage_jax.record import read_record, read_records, same_result, write_record
+from twostage_jax.study import GroupDone, Scope, Study
+
+EVERYTHING = Scope(
+    ("linear", "single_majority", "single_minority", "half_minority"),
+    (1.0, 2.0, 5.0, 10.0),
+    10,
+    tuple(APPROACHES),
+)
+# Small enough to train in seconds; the study does not care.
+PROTOCOL = Protocol(width=0.25, epochs=2, learning_rate=1e-3, k_neighbors=2)
+SMALL = Scope(("half_minority",), (5.0,), 1, tuple(APPROACHES))
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageSet:
+    return sources.load("synthetic", image_size=32, images_per_class=20)
+
+
+def blank_images(counts: list[int]) -> ImageSet:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return ImageSet.create(
+        images=np.zeros((len(labels), 1, 1, 3), np.uint8),
+        labels=labels,
+        class_names=[f"class{label}" for label in range(len(counts))],
+        names=[f"{row:05d}" for row in range(len(labels))],
+        source="blank",
+    )
+
+
+@pytest.fixture
+def make(tmp_path, images):
+    def study(scope=SMALL, image_set=images, output="out", members=1, **changes) -> Study:
+        protocol = dataclasses.replace(PROTOCOL, **changes)
+        return Study(
+            image_set,
+            "synthetic",
+            protocol,
+            None,
+            scope,
+            output=tmp_path / output,
+            checkpoints=tmp_path / "checkpoints",
+            members=members,
+        )
+
+    return study
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, images) -> Study:
+    """All nine approaches of one partition, as the others are compared with."""
+    folder = tmp_path_factory.mktemp("trained")
+    study = Study(
+        images,
+        "synthetic",
+        PROTOCOL,
+        None,
+        SMALL,
+        output=folder / "out",
+        checkpoints=folder / "checkpoints",
+        members=1,
+    )
+    study.open("test")
+    list(study.run())
+    return study
+
+
+def test_the_papers_study_is_490_networks_and_1090_records():
+    images = blank_images([625] * 8)
+    protocol = Protocol()
+    study = Study(
+        images,
+        "colorectal_histology",
+        protocol,
+        None,
+        EVERYTHING,
+        output=None,
+        checkpoints=None,
+        members=10,
+    )
+    assert sum(map(len, study.groups)) == 490
+    assert len(study.groups) == 49
+    assert len(study.record_keys) == len(set(study.record_keys)) == 1090
+    # 31.8 million by DESIGN's count, at 562.5 training images a class.
+    assert study.image_passes(study.groups) == pytest.approx(31.8e6, rel=0.005)
+    # The members of a group wait for each other: their epochs are about equally long.
+    for group in study.groups[:-1]:
+        sizes = [network.images for network in group]
+        assert max(sizes) <= 1.35 * min(sizes)
+
+
+def test_a_partition_that_is_balanced_has_the_baseline_only_and_one_that_is_not_has_all():
+    scope = Scope(("linear", "half_minority"), (1.0,), 2, tuple(APPROACHES))
+    arguments = {"output": None, "checkpoints": None, "members": 1}
+    balanced = Study(blank_images([40] * 3), "folder", PROTOCOL, None, scope, **arguments)
+    assert [(key.scenario, key.approach) for key in balanced.record_keys] == [
+        ("original", "baseline")
+    ] * 2
+    natural = Study(blank_images([90, 30, 20]), "folder", PROTOCOL, None, scope, **arguments)
+    assert len(natural.record_keys) == 2 * len(APPROACHES)
+
+
+def test_a_class_too_small_for_the_neighbours_is_named_before_anything_is_trained(make):
+    with pytest.raises(InputError, match=r"class '\w+' keeps 4 training images .* at least 6"):
+        make(k_neighbors=5)
+    without = dataclasses.replace(SMALL, approaches=("baseline", "is_rus", "fs_ros"))
+    assert len(make(without, k_neighbors=5).record_keys) == 3
+
+
+def test_every_approach_leaves_a_record_and_networks_are_shared(trained, images):
+    records = {record.key.approach: record for record in read_records(trained.records)}
+    assert set(records) == set(APPROACHES)
+    assert len(trained.groups) == 4
+    for name, record in records.items():
+        partition = trained.partition(trained.groups[0][0].partition)
+        assert record.status == "done"
+        assert np.array_equal(record.test_index, partition.test)
+        assert np.array_equal(record.label, images.labels[partition.test])
+        assert np.array_equal(record.kept, partition.kept)
+        np.testing.assert_allclose(record.probabilities.sum(1), 1, rtol=1e-5)
+        assert record.curve1.shape == (PROTOCOL.epochs, 2)
+        assert len(record.curve2) == (PROTOCOL.epochs if APPROACHES[name].two_stages else 0)
+        assert record.settings == json.loads(json.dumps(trained.settings))
+    # Approaches of one network tell so by its learning curve; their heads differ.
+    for one, other in [("baseline", "fs_rus"), ("is_smote", "ts_smote_rus")]:
+        assert np.array_equal(records[one].curve1, records[other].curve1)
+        assert not np.array_equal(records[one].probabilities, records[other].probabilities)
+    assert not np.array_equal(records["is_ros"].curve1, records["is_smote"].curve1)
+    assert not list(trained._checkpoints.iterdir()), "checkpoints of a finished group are removed"
+
+
+def test_records_do_not_depend_on_what_else_is_trained(trained, make):
+    """In a larger study, in groups of three, one of them not full: bit for bit."""
+    larger = Scope(("linear", "half_minority"), (5.0,), 1, ("fs_rus", "ts_smote_rus", "is_ros"))
+    study = make(larger, members=4, output="larger")
+    assert [len(group) for group in study.groups] == [4, 2]
+    list(study.run())
+    own = {record.key: record for record in read_records(trained.records)}
+    shared = [record for record in read_records(study.records) if record.key in own]
+    assert len(shared) == 3
+    for record in shared:
+        assert same_result(record, own[record.key])
+
+
+def test_only_what_is_missing_or_failed_is_trained_again(trained, tmp_path):
+    damaged = trained.groups[1]
+    path = trained.records / damaged[0].record_key("is_rus").path
+    before, stamp = path.read_bytes(), {p: p.stat().st_mtime_ns for p in trained.records.rglob("*.*")}
+    assert trained.pending() == []
+    path.unlink()
+    assert trained.pending() == [damaged]
+    done = [event for event in trained.run() if isinstance(event, GroupDone)]
+    assert [event.group for event in done] == [damaged]
+    record = read_record(path)
+    assert record.status == "done"
+    assert {p for p in stamp if p.stat().st_mtime_ns != stamp[p]} == {path}
+    path.write_bytes(before)
+
+
+def test_a_network_that_diverges_is_recorded_as_failed_and_the_others_go_on(trained, tmp_path, make):
+    study = make(output="diverging", learning_rate=1e30)
+    events = [event for event in study.run() if isinstance(event, GroupDone)]
+    assert len(events) == 4
+    assert sum(event.failed for event in events) == 9
+    assert study.failed() == study.record_keys
+    for record in read_records(study.records):
+        assert "the loss of stage 1 is not finite in epoch" in record.reason
+    assert len(study.pending()) == 4, "failed records are tried again"
+
+
+def test_one_diverged_member_does_not_take_its_group_along(trained):
+    network = trained.groups[0][0]
+    good = np.ones((2, 2), np.float32)
+    bad = np.array([[1, 1], [np.nan, 0]], np.float32)
+    probabilities = np.full((99, 8), 1 / 8, np.float32)
+    curves = {"done": (good, good), "failed": (good, bad)}
+    for status, pair in curves.items():
+        record = trained._record(network, "fs_rus", probabilities, pair, {}, 1)
+        assert record.status == status
+    assert record.reason == "the loss of stage 2 is not finite in epoch 2"
+
+
+def test_a_folder_of_other_settings_is_refused_and_of_another_scope_is_not(make, images):
+    make().open("first")
+    make(dataclasses.replace(SMALL, folds=2)).open("more folds")
+    with pytest.raises(InputError, match=r"epochs is 2 there and 3 here.*--output"):
+        make(epochs=3).open("other")
+    others = sources.load("synthetic", image_size=32, images_per_class=20, seed=1)
+    with pytest.raises(InputError, match="fingerprint is"):
+        make(image_set=others).open("other images")
+    assert make().pending(), "nothing was recorded by opening"
+
+
+def test_a_description_that_is_damaged_is_refused(make):
+    study = make()
+    study.open("first")
+    (study.output / "study.json").write_text("{")
+    with pytest.raises(InputError, match=r"study\.json does not describe a study"):
+        study.open("again")
+
+
+def test_a_damaged_record_is_named(trained):
+    path = trained.records / trained.record_keys[0].path
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=path.name):
+        trained.pending()
+    path.write_bytes(whole)
+    assert trained.pending() == []
+
+
+def test_training_goes_on_from_the_last_epoch(make, trained):
+    """A process that dies within a group leaves a checkpoint; its records are then the same."""
+    scope = dataclasses.replace(SMALL, approaches=("ts_smote_rus",))
+    study = make(scope)
+    seen = 0
+    for event in study.run():
+        seen += event.images
+        if seen > study.groups[0][0].images:
+            break  # in the middle of the second epoch
+    assert not study.records.exists()
+    resumed = list(make(scope).run())
+    assert resumed[0].resumed
+    assert resumed[0].images == study.groups[0][0].images
+    (record,) = read_records(study.records)
+    reference = read_record(trained.records / record.key.path)
+    assert same_result(record, reference)
+
+
+def test_device_memory_counts_images_and_members(make, images):
+    one, four = make().device_memory(), make(members=4).device_memory()
+    assert one > images.images.nbytes
+    assert four > one
+
+
+def test_writing_records_keeps_what_is_there_when_the_disk_is_full(trained, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    record = read_records(trained.records)[0]
+    path = trained.records / record.key.path
+    before = path.read_bytes()
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_record(trained.records, record)
+    assert path.read_bytes() == before
+    assert not [p for p in path.parent.iterdir() if p.name.endswith(".tmp")]
