@@ -92,7 +92,7 @@ PRESETS = {
         scenarios=("half_minority",),
         ratios=(10.0,),
         folds=2,
-        protocol=Protocol(width=0.25, epochs=10, learning_rate=1e-3, bn_momentum=0.9),
+        protocol=Protocol(width=0.25, epochs=12, learning_rate=2e-3, bn_momentum=0.9),
     ),
     "quick": Options(
         preset="quick",

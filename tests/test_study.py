@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,8 +88,8 @@ def test_the_papers_study_is_490_networks_and_1090_records():
         protocol,
         None,
         EVERYTHING,
-        output=None,
-        checkpoints=None,
+        output=Path("unused"),
+        checkpoints=Path("unused"),
         members=10,
     )
     assert sum(map(len, study.groups)) == 490
@@ -104,7 +105,7 @@ def test_the_papers_study_is_490_networks_and_1090_records():
 
 def test_a_partition_that_is_balanced_has_the_baseline_only_and_one_that_is_not_has_all():
     scope = Scope(("linear", "half_minority"), (1.0,), 2, tuple(APPROACHES))
-    arguments = {"output": None, "checkpoints": None, "members": 1}
+    arguments = {"output": Path("unused"), "checkpoints": Path("unused"), "members": 1}
     balanced = Study(blank_images([40] * 3), "folder", PROTOCOL, None, scope, **arguments)
     assert [(key.scenario, key.approach) for key in balanced.record_keys] == [
         ("original", "baseline")

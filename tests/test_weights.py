@@ -133,8 +133,8 @@ def test_port_of_a_real_file(width):
     check_port(weights.port(path, width), tensors)
 
 
-def test_port_reads_names_as_other_versions_of_keras_write_them(tmp_path, tensors):
-    """Without `:0`, as Keras 3; a scope around the weight, as Keras 2 in a nested model."""
+def test_port_goes_by_layer_and_weight(tmp_path, tensors):
+    """Whether or not a name has an output's number, or a scope between layer and weight."""
     scoped = {"{}/scope/{}".format(*name.split("/")): array for name, array in tensors.items()}
     for written, suffix in ((tensors, ""), (scoped, ":0")):
         check_port(weights.port(write_keras(tmp_path / "a.h5", written, suffix), 0.25), tensors)

@@ -92,7 +92,7 @@ class Trainer:
 
     def device_memory(self, members: int) -> int:
         """Bytes of device memory that training `members` networks takes, as XLA plans it."""
-        keys = jax.eval_shape(_keys, [lambda _: 0] * members)
+        keys = jax.eval_shape(lambda: _keys([lambda _: 0] * members))
         state = jax.eval_shape(self._init_network, keys)
         shape = (members, self._max_steps, self._protocol.batch_size)
         batches = Batches(

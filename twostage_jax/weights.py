@@ -223,6 +223,7 @@ def _in_keras(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
     raise KeyError(name)
 
 
+@functools.cache
 def _shapes(width: float) -> dict[str, tuple[int, ...]]:
     """The shapes of everything that a MobileNet has but its head, by parameter name."""
     model = nnx.eval_shape(lambda: MobileNet(2, width, rngs=nnx.Rngs(0)))
