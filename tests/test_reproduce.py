@@ -4,6 +4,7 @@ import dataclasses
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,10 +22,10 @@ from twostage_jax.record import read_records, same_result
 ROOT = Path(__file__).parents[1]
 
 # The demo, of fewer, smaller images.
-SMALL = (
+SMALL = shlex.split(
     "--preset demo --accelerator cpu --images-per-class 60 --image-size 32 --epochs 3 --folds 1 "
     "--ratios 5"
-).split()
+)
 
 
 @pytest.fixture
@@ -59,10 +60,10 @@ def test_presets_are_the_papers_but_for_what_they_say():
 
 
 def test_options_override_the_preset():
-    arguments = (
+    arguments = shlex.split(
         "--preset quick --width 0.5 --ratios 2 10 --scenarios linear --epochs 3 --seed 7 "
         "--epsilon-in-root --precision bfloat16 --data-dir x --members 4 --approaches fs_rus"
-    ).split()
+    )
     options = command_line.parse(arguments, "quick")
     assert options.image_size == 96
     assert options.scope.ratios == (2.0, 10.0)

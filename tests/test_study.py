@@ -159,7 +159,10 @@ def test_records_do_not_depend_on_what_else_is_trained(trained, make):
 def test_only_what_is_missing_or_failed_is_trained_again(trained, tmp_path):
     damaged = trained.groups[1]
     path = trained.records / damaged[0].record_key("is_rus").path
-    before, stamp = path.read_bytes(), {p: p.stat().st_mtime_ns for p in trained.records.rglob("*.*")}
+    before, stamp = (
+        path.read_bytes(),
+        {p: p.stat().st_mtime_ns for p in trained.records.rglob("*.*")},
+    )
     assert trained.pending() == []
     path.unlink()
     assert trained.pending() == [damaged]
@@ -171,7 +174,9 @@ def test_only_what_is_missing_or_failed_is_trained_again(trained, tmp_path):
     path.write_bytes(before)
 
 
-def test_a_network_that_diverges_is_recorded_as_failed_and_the_others_go_on(trained, tmp_path, make):
+def test_a_network_that_diverges_is_recorded_as_failed_and_the_others_go_on(
+    trained, tmp_path, make
+):
     study = make(output="diverging", learning_rate=1e30)
     events = [event for event in study.run() if isinstance(event, GroupDone)]
     assert len(events) == 4

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Float32, Int
 
 from twostage_jax.imageset import ImageSet
@@ -84,6 +85,7 @@ class Trainer:
         self._init_network = jax.jit(jax.vmap(stages.init_network))
         self._init_head = jax.jit(jax.vmap(stages.init_head))
         self._start_head = jax.jit(jax.vmap(stages.start_head))
+        self._ravel = jax.jit(jax.vmap(lambda state: ravel_pytree(state)[0]))
         train = {"shared": (2, 4, 5), "donated": (0, 1), "sequential": sequential}
         self._train_network = Lifted(stages.train_network, **train)
         self._train_head = Lifted(stages.train_head, **train)
@@ -121,9 +123,10 @@ class Trainer:
             OSError: a checkpoint cannot be written.
         """
         state = self._initial_networks(streams)
-        treedef = jax.tree.structure(state)
+        # One array a checkpoint: Orbax takes 0.4 s for the 224 arrays of a small state, 0.1 s so.
+        _, unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], state))
         saved = {
-            "leaves": jax.tree.leaves(state),
+            "state": self._ravel(state),
             "curves": np.zeros((len(plans), self._protocol.epochs, 2), np.float32),
             "seconds": np.zeros(()),
         }
@@ -132,14 +135,14 @@ class Trainer:
             done = manager.latest_step() or 0
             if done:
                 saved = manager.restore(done, args=ocp.args.StandardRestore(saved))
-                state = jax.tree.unflatten(treedef, saved["leaves"])
+                state = jax.vmap(unravel)(saved["state"])
                 yield Progress(done * sum(map(len, plans)), resumed=True)
             for epoch in range(done, self._protocol.epochs):
                 started = time.perf_counter()
                 state, saved["curves"][:, epoch] = yield from self._train_epoch(
                     self._train_network, state, self._images, plans, streams, epoch
                 )
-                saved["leaves"] = jax.tree.leaves(state)
+                saved["state"] = self._ravel(state)
                 saved["seconds"] += time.perf_counter() - started
                 manager.save(epoch + 1, args=ocp.args.StandardSave(saved))
         return Trained(state, saved["curves"], float(saved["seconds"]))
