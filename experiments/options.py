@@ -13,10 +13,11 @@ from twostage_jax.partition import FOLDS, RATIOS, SCENARIOS
 from twostage_jax.protocol import Protocol
 from twostage_jax.sources import DATASETS
 from twostage_jax.study import Scope
+from twostage_jax.tables import TESTS
 from twostage_jax.training import PRECISIONS
 
+PROGRAM = "python -m experiments.reproduce"
 ACCELERATORS = ("auto", "cpu", "gpu", "tpu")
-TEST_FOLDS = ("imbalanced", "balanced")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Options:
     """folder: the folder of class folders. colorectal_histology: the unpacked Zenodo archive, or
     where TensorFlow Datasets keeps its data."""
     images_per_class: int = 250
-    """Images to draw of each class of the synthetic data set."""
+    """synthetic: images to draw of each class."""
     image_size: int = 150
-    """Side of the images in pixels; others are resized once."""
+    """Side of the images in pixels; others are resized once, and cropped to a square."""
     weights: str = "imagenet"
     """imagenet (from the cache, else downloaded), random, or one of Keras's
     mobilenet_*_tf_no_top.h5 files."""
@@ -61,7 +62,8 @@ class Options:
     """Score on the test folds with the partition's imbalance, or balanced (whole)."""
 
     members: int | None = None
-    """Networks trained at a time. By default 1 on a CPU and 10 on an accelerator."""
+    """Networks trained at a time, of the folds of one cell. By default 1 on a CPU and 10 on an
+    accelerator."""
     output: Path | None = None
     """Folder of records and tables. By default results/PRESET-DATA."""
     checkpoints: Path = Path("checkpoints")
@@ -130,9 +132,7 @@ def parse(arguments: Sequence[str], preset: str) -> Options:
         InputError: a value is not valid.
         SystemExit: `--help`, or an option that does not exist.
     """
-    options = tyro.cli(
-        Options, prog="python -m experiments.reproduce", args=arguments, default=PRESETS[preset]
-    )
+    options = tyro.cli(Options, prog=PROGRAM, args=arguments, default=PRESETS[preset])
     _validate(options)
     return options
 
@@ -140,7 +140,7 @@ def parse(arguments: Sequence[str], preset: str) -> Options:
 def _validate(options: Options) -> None:
     require_known("dataset", options.dataset, DATASETS)
     require_known("precision", options.protocol.precision, PRECISIONS)
-    require_known("test fold", options.test_fold, TEST_FOLDS)
+    require_known("test fold", options.test_fold, TESTS)
     for scenario in options.scenarios:
         require_known("scenario", scenario, SCENARIOS)
     for approach in options.approaches:

@@ -1,13 +1,11 @@
 """Shows a study at work: a progress bar on a terminal, a line a finished group elsewhere."""
 
 import time
-from collections.abc import Iterable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from twostage_jax import study as running
 from twostage_jax.study import Group, GroupDone, Study
 
 
@@ -19,14 +17,9 @@ class _ImagesASecond(ProgressColumn):
         return Text("compiling" if task.speed is None else f"{task.speed:,.0f} images/s")
 
 
-def show(
-    console: Console,
-    events: Iterable["running.Progress | GroupDone"],
-    study: Study,
-    pending: list[Group],
-) -> None:
-    """Runs a study to its end, showing how far it is."""
-    total, started, trained = study.image_passes(pending), time.perf_counter(), 0
+def run_and_show(console: Console, study: Study, groups: list[Group]) -> None:
+    """Runs groups of a study, showing how far they are."""
+    total, started, trained = study.image_passes(groups), time.perf_counter(), 0
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -37,21 +30,20 @@ def show(
     disabled = not console.is_terminal
     with Progress(*columns, console=console, disable=disabled, speed_estimate_period=60) as bar:
         task = bar.add_task("", total=total)
-        groups = 0
-        for event in events:
+        done = 0
+        for event in study.run(groups):
             if isinstance(event, GroupDone):
-                groups += 1
-                seconds = time.perf_counter() - started
-                line = f"{groups} of {len(pending)}: {_title(event.group)}"
-                if event.failed:
-                    line += f", {event.failed} failed"
-                rate = trained / seconds
-                left = (total - trained) / max(rate, 1e-9)
-                bar.update(task, description=f"{groups} of {len(pending)} groups")
+                done += 1
+                bar.update(task, description=f"{done} of {len(groups)} groups")
                 if disabled:
-                    console.print(
-                        f"{line}, {event.seconds:.1f} s; {rate:,.0f} images/s, {left:.0f} s left"
-                    )
+                    line = f"{done} of {len(groups)}: {_title(event.group)}, {event.seconds:.1f} s"
+                    if event.failed:
+                        line += f", {event.failed} records failed"
+                    if trained:
+                        rate = trained / (time.perf_counter() - started)
+                        left = (total - trained) / rate
+                        line += f"; {rate:,.0f} images/s, {left:.0f} s left"
+                    console.print(line, markup=False)
             elif event.resumed:
                 total -= event.images
                 bar.update(task, total=total)

@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import logging
 import resource
 import shlex
 import sys
@@ -14,48 +15,55 @@ from collections.abc import Sequence
 import jax
 from rich.console import Console
 
-from experiments.options import Options, chosen, parse
-from experiments.progress import show
+from experiments.options import PROGRAM, Options, chosen, parse
+from experiments.progress import run_and_show
 from twostage_jax import sources, tables
+from twostage_jax.approach import APPROACHES
 from twostage_jax.errors import InputError
-from twostage_jax.partition import FOLDS, RATIOS, SCENARIOS
+from twostage_jax.partition import FOLDS, RATIOS, SCENARIOS, partition_keys
 from twostage_jax.protocol import Protocol
-from twostage_jax.record import read_records
+from twostage_jax.record import Record, RecordKey, read_records
 from twostage_jax.study import Study
 from twostage_jax.weights import load_weights
-
-PROGRAM = "python -m experiments.reproduce"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status.
 
-    0: all is done. 1: a network did not train; the others did. 2: bad input. 130: interrupted.
+    0: all is done. 1: a network did not train; the others did. 2: bad input, or a machine that
+    cannot go on. 130: interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console(highlight=False, soft_wrap=True)
+    # Orbax logs the traceback of an error before it raises it, and we say it in a line.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    again = "finished records are kept: mend this and start the same command again to go on"
     try:
         preset, accelerator = chosen(arguments)
-        if not {"-h", "--help"} & set(arguments):
-            use_accelerator(accelerator)
+        if {"-h", "--help"} & set(arguments):
+            parse(arguments, preset or "demo")
+        use_accelerator(accelerator)
         default = "demo" if jax.default_backend() == "cpu" else "paper"
         options = parse(arguments, preset or default)
         announce(console, options, named=preset is not None)
         return reproduce(console, options, shlex.join([*PROGRAM.split(), *arguments]))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _refuse(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"error: {where}{error.strerror or error}; finished records are kept: mend this and "
-            "start the same command again to go on",
-            file=sys.stderr,
-        )
-        return 2
+        return _refuse(f"{where}{error.strerror or error}; {again}")
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return _refuse(f"the device has too little memory: lower --members; {again}")
     except KeyboardInterrupt:
         print("\ninterrupted; start the same command again to go on", file=sys.stderr)
         return 130
+
+
+def _refuse(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
 
 
 def use_accelerator(accelerator: str) -> None:
@@ -82,13 +90,12 @@ def use_accelerator(accelerator: str) -> None:
 def announce(console: Console, options: Options, named: bool) -> None:
     """Says which preset runs on what, and how to get another."""
     device = jax.devices()[0]
-    where = f"{jax.device_count()} x {device.platform} ({device.device_kind})"
+    others = jax.device_count() - 1
+    where = f"{device.platform} ({device.device_kind}{f', {others} more unused' * (others > 0)})"
     other = "paper" if options.preset == "demo" else "demo"
     meaning = {"paper": "the paper's whole study", "demo": "a demonstration in minutes"}[other]
     reason = "" if named else ", the default there"
-    console.print(
-        f"preset [bold]{options.preset}[/bold] on {where}{reason}; for {meaning}: --preset {other}"
-    )
+    console.print(f"preset {options.preset} on {where}{reason}; for {meaning}: --preset {other}")
 
 
 def reproduce(console: Console, options: Options, command: str) -> int:
@@ -112,60 +119,58 @@ def reproduce(console: Console, options: Options, command: str) -> int:
         checkpoints=options.checkpoints / "training",
         members=options.members or (1 if jax.default_backend() == "cpu" else 10),
     )
+    study.check_folder()
     pending = study.pending()
-    describe(console, study, pending)
-    if options.dry_run:
-        size = study.device_memory()
-        console.print(f"device memory: {size / 2**30:.2f} GiB, {study.members} networks at a time")
-        return 0
-    study.open(command)
-    started = time.perf_counter()
-    show(console, study.run(), study, pending)
-    written = tables.write_tables(
-        study.output,
-        [record for record in read_records(study.records) if record.key in study.record_keys],
-        expected=study.record_keys,
-        why_absent=why_not_comparable(study, options.test_fold),
-        test=options.test_fold,
-    )
-    console.print(tables.screen(written))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    console.print(
-        f"{time.perf_counter() - started:.0f} s; peak memory of the process "
-        f"{peak / 1e9:.2f} GB; results in {study.output}"
-    )
-    failed = len(study.failed())
-    if failed:
-        console.print(f"[bold red]{failed} records are failed ones[/]; see tables.md there")
-    return 1 if failed else 0
-
-
-def describe(console: Console, study: Study, pending: list) -> None:
-    """Says how much there is to do."""
-    networks = sum(map(len, study.groups))
-    waiting = sum(map(len, pending))
+    networks, waiting = sum(map(len, study.groups)), sum(map(len, pending))
     console.print(
         f"study: {networks} networks, {len(study.record_keys)} records, "
         f"{study.image_passes(study.groups):,} image passes; to do: {waiting} networks, "
         f"{study.image_passes(pending):,} image passes"
     )
+    if options.dry_run:
+        console.print(f"device memory: {study.device_memory() / 2**30:.2f} GiB")
+        return 0
+    study.open(command)
+    started = time.perf_counter()
+    run_and_show(console, study, pending)
+    # All that the folder holds, so that parts of a study add up.
+    records = read_records(study.records)
+    written = tables.write_tables(
+        study.output,
+        records,
+        expected=study.record_keys,
+        why_absent=why_not_comparable(study, records, options.test_fold),
+        test=options.test_fold,
+    )
+    # Rich would cut columns off where it finds no terminal and takes 80 for its width.
+    Console(highlight=False, width=max(console.width, 120)).print(tables.screen(written))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak *= 1 if sys.platform == "darwin" else 1024
+    console.print(
+        f"{time.perf_counter() - started:.0f} s; peak memory of the process "
+        f"{peak / 1e9:.2f} GB; results in {study.output}"
+    )
+    scope = set(study.record_keys)
+    failed = sum(record.status == "failed" for record in records if record.key in scope)
+    if failed:
+        console.print(f"{failed} records are failed ones, see tables.md there", style="bold red")
+    return 1 if failed else 0
 
 
-def why_not_comparable(study: Study, test_fold: str) -> str | None:
+def why_not_comparable(study: Study, records: list[Record], test_fold: str) -> str | None:
     """Why the paper's numbers do not belong beside a study's, or None if they do."""
-    paper = dataclasses.asdict(Protocol())
-    own = dataclasses.asdict(study.protocol)
+    paper, own = dataclasses.asdict(Protocol()), dataclasses.asdict(study.protocol)
     different = [name for name in paper if name != "seed" and paper[name] != own[name]]
-    settings, scope = study.settings, study.scope
+    partitions = partition_keys(SCENARIOS, RATIOS[1:], FOLDS)
+    its_records = {RecordKey(*key, approach) for key in partitions for approach in APPROACHES}
+    done = {record.key for record in records if record.status == "done" and record.key.ratio > 1}
     checks = {
-        "the data set": settings["dataset"] == "colorectal_histology"
+        "the data set": study.settings["dataset"] == "colorectal_histology"
         and study.image_set.class_counts.tolist() == [625] * 8,
-        "the image size": settings["image_size"] == [150, 150],
-        "the initial weights": settings["weights"] != "random",
-        "the number of folds": scope.folds == FOLDS,
-        "the scenarios": set(SCENARIOS) == set(scope.scenarios),
-        "the ratios": set(RATIOS[1:]) <= set(scope.ratios),
-        "the test folds' balance": test_fold == "imbalanced",
+        "the image size": study.settings["image_size"] == [150, 150],
+        "the initial weights": study.settings["weights"] != "random",
+        "the partitions and approaches that are done": done == its_records,
+        "the balance of the test folds": test_fold == "imbalanced",
         **dict.fromkeys(different, False),
     }
     wrong = [name for name, same in checks.items() if not same]

@@ -1,10 +1,17 @@
 """Fixtures of several test modules; types and shapes of the package are checked while it is tested.
 
-The hook has to stand before the first import of the package.
+Hook and environment have to stand before the first import of the package and of JAX.
 """
+
+import os
+import tempfile
 
 import jaxtyping
 import pytest
+
+# Compiled programs are shared by all tests of a run, and by the processes that they start.
+_compiled = tempfile.TemporaryDirectory(prefix="twostage_jax-compiled-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
 
 jaxtyping.install_import_hook("twostage_jax", "beartype.beartype")
 

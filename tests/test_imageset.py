@@ -310,12 +310,12 @@ def test_synthetic_seed():
 
 
 def test_synthetic_colours_are_those_of_the_stains():
-    """Empty is bright, nuclei are dark, lymphocytes blue, stroma is pink; and classes overlap."""
+    """Empty is bright, tumor dark, lymphocytes are blue, stroma is pink; and classes overlap."""
     tiles = draw(images_per_class=30)
     means = tiles.images.mean((1, 2)).reshape(8, 30, 3)
     by_class = dict(zip(tiles.class_names, means, strict=True))
     light = {name: values.mean() for name, values in by_class.items()}
-    assert sorted(light, key=light.get)[:2] in (["lympho", "tumor"], ["tumor", "lympho"])
+    assert min(light, key=light.get) == "tumor"
     assert max(light, key=light.get) == "empty"
     redness = {name: (v[:, 0] - v[:, 2]).mean() for name, v in by_class.items()}
     assert redness["stroma"] > redness["complex"] > redness["lympho"]

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from twostage_jax import neighbors
-from twostage_jax.errors import InputError
 from twostage_jax.neighbors import (
     feature_neighbors,
     gram,
@@ -70,9 +69,15 @@ def test_squared_distances_beyond_32_bits_are_exact():
     np.testing.assert_array_equal(found, expected)
 
 
-def test_larger_images_than_int32_holds_are_refused():
-    with pytest.raises(InputError, match="131072 values found, at most 131071 expected"):
-        squared_distances(np.zeros((2, 131_072), np.uint8))
+def test_distances_of_images_whose_inner_products_exceed_32_bits_are_exact():
+    """Of 224 x 224 pixels, ImageNet's size, for one."""
+    images = np.zeros((3, 224, 224, 3), np.uint8)
+    images[1] = 255
+    images[2, 7] = 9
+    found = squared_distances(images)
+    assert found[0, 1] == 224 * 224 * 3 * 255**2
+    assert found[0, 2] == 224 * 3 * 9**2
+    assert found[1, 2] == 224 * 3 * 246**2 + 223 * 224 * 3 * 255**2
 
 
 # --- Images ---

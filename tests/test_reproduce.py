@@ -1,9 +1,11 @@
 """The command line: presets, bad input, interruption, and what a run leaves behind."""
 
 import dataclasses
+import glob
 import os
 import random
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -85,7 +87,7 @@ def test_a_dry_run_counts_and_writes_no_results(run, tmp_path):
     status, out, _ = run(*SMALL, "--dry-run")
     assert status == 0
     assert re.search(r"4 networks, 9 records, [\d,]+ image passes; to do: 4 networks", out)
-    assert re.search(r"device memory: 0\.\d+ GiB, 1 networks at a time", out)
+    assert re.search(r"device memory: 0\.\d+ GiB", out)
     assert not (tmp_path / "results").exists()
 
 
@@ -137,11 +139,12 @@ def test_an_output_that_cannot_be_written_is_one_clear_line(run, tmp_path):
 def test_a_folder_of_other_settings_is_refused(run, tmp_path):
     study = tmp_path / "results" / "demo-synthetic" / "study.json"
     study.parent.mkdir(parents=True)
-    study.write_text('{"settings": {"epochs": 99}}')
-    status, _, err = run(*SMALL)
-    assert status == 2
-    assert "epochs is 99 there and 3 here" in err
-    assert "--output" in err
+    study.write_text('{"settings": {"epochs": 99}, "commands": []}')
+    for more in ([], ["--dry-run"]):
+        status, _, err = run(*SMALL, *more)
+        assert status == 2
+        assert "epochs is 99 there and 3 here" in err
+        assert "--output" in err
 
 
 def test_a_study_that_diverges_ends_with_status_1_and_says_so(run, tmp_path):
@@ -152,8 +155,8 @@ def test_a_study_that_diverges_ends_with_status_1_and_says_so(run, tmp_path):
     assert "1 failed" in tables
 
 
-def start(folder: Path, output: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "experiments.reproduce", *SMALL, "--output", output]
+def start(folder: Path, output: str, *more: str, **limits) -> subprocess.Popen:
+    command = [sys.executable, "-m", "experiments.reproduce", *SMALL, *more, "--output", output]
     with open(folder / f"{output}.log", "a") as log:
         return subprocess.Popen(
             command,
@@ -161,7 +164,21 @@ def start(folder: Path, output: str) -> subprocess.Popen:
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=log,
             stderr=subprocess.STDOUT,
+            **limits,
         )
+
+
+def test_a_disk_that_takes_no_more_is_one_clear_line(tmp_path):
+    """The system refuses files over 200 kB, as a full disk would; a checkpoint is larger."""
+
+    def refuse():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    assert start(tmp_path, "full", "--approaches", "is_rus", preexec_fn=refuse).wait() == 2
+    log = (tmp_path / "full.log").read_text()
+    assert re.match(r"error: .*checkpoints/training/", log.splitlines()[-1])
+    assert "File too large; finished records are kept" in log.splitlines()[-1]
+    assert "Traceback" not in log
 
 
 def test_a_study_killed_at_random_moments_ends_with_the_same_records(tmp_path):
@@ -170,10 +187,10 @@ def test_a_study_killed_at_random_moments_ends_with_the_same_records(tmp_path):
     kills = 0
     while kills < 2:
         process = start(tmp_path, "killed")
-        # Not before training has begun: a checkpoint or a record more than at the start.
-        training = tmp_path / "checkpoints" / "training"
-        progress = {*training.rglob("*"), *(tmp_path / "killed").rglob("*.safetensors")}
-        while not {*training.rglob("_CHECKPOINT_METADATA")} - progress:
+        # Not before it has gone on: until there is a checkpoint that was not there at the start.
+        checkpoint = f"{tmp_path}/checkpoints/training/*/*/_CHECKPOINT_METADATA"
+        before = {*glob.glob(checkpoint)}
+        while not {*glob.glob(checkpoint)} - before:
             assert process.poll() is None, (tmp_path / "killed.log").read_text()
             time.sleep(0.02)
         time.sleep(random.uniform(0, 1.5))

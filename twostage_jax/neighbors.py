@@ -15,8 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int8, Int32, UInt8
 
-from twostage_jax.errors import InputError
-
 # So many products of two int8 numbers, each of at most 2^14, are added without error.
 _COLUMNS_IN_FLOAT32 = 2**24 // 2**14
 _COLUMNS_IN_INT32 = 2**31 // 2**14 - 1
@@ -48,18 +46,11 @@ def gram(rows: Int8[Array, "n d"]) -> Int32[Array, "n n"]:
 
 
 def squared_distances(images: UInt8[np.ndarray, "n *pixel"]) -> Int[np.ndarray, "n n"]:
-    """Exact squared Euclidean distances between uint8 images, int64.
-
-    Raises:
-        InputError: images of more than 131,071 values, whose inner products overflow int32.
-    """
-    flat = images.reshape(len(images), -1)
-    if flat.shape[1] > _COLUMNS_IN_INT32:
-        raise InputError(
-            f"images of {flat.shape[1]} values found, at most {_COLUMNS_IN_INT32} expected for "
-            "exact distances; choose a smaller image size"
-        )
-    products = np.asarray(gram(jnp.asarray((flat ^ 0x80).view(np.int8)))).astype(np.int64)
+    """Exact squared Euclidean distances between uint8 images of any size, int64."""
+    shifted = (images.reshape(len(images), -1) ^ 0x80).view(np.int8)
+    products = np.zeros((len(images), len(images)), np.int64)
+    for start in range(0, shifted.shape[1], _COLUMNS_IN_INT32):
+        products += np.asarray(gram(jnp.asarray(shifted[:, start : start + _COLUMNS_IN_INT32])))
     norms = np.diagonal(products)
     return norms[:, None] + norms[None, :] - 2 * products
 

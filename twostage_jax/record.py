@@ -17,22 +17,14 @@ import safetensors.numpy
 from jaxtyping import Bool, Float32, Int32
 from safetensors import SafetensorError, safe_open
 
+from twostage_jax.approach import APPROACHES
 from twostage_jax.errors import InputError, require_known
 from twostage_jax.files import write_atomically
+from twostage_jax.partition import ORIGINAL, SCENARIOS
 
-# Both in the order of the paper's tables.
-SCENARIOS = ("original", "linear", "single_majority", "single_minority", "half_minority")
-APPROACHES = (
-    "baseline",
-    "is_rus",
-    "is_ros",
-    "is_smote",
-    "fs_rus",
-    "fs_ros",
-    "fs_smote",
-    "ts_smote_smote",
-    "ts_smote_rus",
-)
+# In the order of the paper's tables, as are the approaches.
+ALL_SCENARIOS = (ORIGINAL, *SCENARIOS)
+_POSITION = {name: position for position, name in enumerate(APPROACHES)}
 
 _FORMAT = "twostage_jax record 1"  # raise the number when the fields change
 _SUFFIX = ".safetensors"
@@ -67,7 +59,7 @@ class RecordKey:
 
     def __post_init__(self) -> None:
         """Validates the four parts."""
-        require_known("scenario", self.scenario, SCENARIOS)
+        require_known("scenario", self.scenario, ALL_SCENARIOS)
         require_known("approach", self.approach, APPROACHES)
         if self.fold < 0:
             raise InputError(f"found fold {self.fold}; expected 0 or more; count folds from 0")
@@ -93,8 +85,8 @@ class RecordKey:
         return self._order() < other._order()
 
     def _order(self) -> tuple[int, float, int, int]:
-        scenario, approach = SCENARIOS.index(self.scenario), APPROACHES.index(self.approach)
-        return scenario, self.ratio, self.fold, approach
+        scenario = ALL_SCENARIOS.index(self.scenario)
+        return scenario, self.ratio, self.fold, _POSITION[self.approach]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from functools import cached_property, partial
@@ -20,7 +21,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Array, Float, Float32, Int
 
 from twostage_jax.approach import APPROACHES
 from twostage_jax.errors import InputError
@@ -33,7 +34,7 @@ from twostage_jax.protocol import Protocol
 from twostage_jax.record import Record, RecordKey, failed_record, read_record, write_record
 from twostage_jax.resample import resample
 from twostage_jax.streams import derive
-from twostage_jax.trainer import Progress, Trained, Trainer, forget
+from twostage_jax.trainer import Advance, Trained, Trainer
 from twostage_jax.weights import Weights
 
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "twostage_jax")
@@ -100,7 +101,6 @@ class Study:
         output: Path,
         checkpoints: Path,
         members: int,
-        sequential: bool | None = None,
     ):
         """Lists what there is to do; nothing is trained or written yet.
 
@@ -112,12 +112,11 @@ class Study:
             scope: what to cover.
             output: the study's folder, of `study.json` and `records`.
             checkpoints: folder for the checkpoints of groups in flight.
-            members: networks a group.
-            sequential: as for `Lifted`.
+            members: how many networks a group may have; it has at most the folds in scope.
 
         Raises:
-            InputError: a class is too small for the folds or for SMOTE's neighbours, or a
-                scenario or ratio is not valid.
+            InputError: a class is too small for the folds or for SMOTE's neighbours, a scenario or
+                ratio is not valid, or nothing is in scope.
         """
         self.image_set = image_set
         self.protocol = protocol
@@ -127,7 +126,6 @@ class Study:
         self._weights = weights
         self._checkpoints = checkpoints
         self.members = members
-        self._sequential = sequential
         self.settings = {
             "dataset": dataset,
             "fingerprint": image_set.fingerprint,
@@ -138,7 +136,14 @@ class Study:
         }
         text = json.dumps(self.settings, sort_keys=True)
         self.settings_hash = hashlib.sha256(text.encode()).hexdigest()
+        self._versions = {name: version(name) for name in _VERSIONED}
+        self._versions["python"] = platform.python_version()
         self.groups = self._make_groups(self._list_networks())
+        if not self.groups:
+            raise InputError(
+                "nothing to train: these data are balanced at ratio 1, where resampling changes "
+                "nothing and only the baseline is trained; add a ratio above 1 or the baseline"
+            )
 
     # What there is to do
 
@@ -154,7 +159,7 @@ class Study:
                 "smote": counts.max() * len(counts),
             }
             sharing: dict[str | None, list[str]] = {}
-            for name in scope.approaches:
+            for name in dict.fromkeys(scope.approaches):
                 # Resampling a balanced partition changes nothing: the baseline stands for all.
                 if name == "baseline" or not balanced:
                     sharing.setdefault(APPROACHES[name].image_sampler, []).append(name)
@@ -179,13 +184,18 @@ class Study:
             )
 
     def _make_groups(self, networks: list[Network]) -> list[Group]:
-        """`members` networks each. A group lasts as long as its longest member, so that networks
-        of about equally long epochs go together."""
-        if self.members > 1:
-            networks = sorted(networks, key=lambda network: network.images)
+        """The folds of one (scenario, ratio, sampler), cut where there are more than `members`.
+
+        They have equally long epochs, up to an image a class, so that none waits for another; and
+        what one group is does not depend on the other cells in scope.
+        """
+        cells: dict[tuple, list[Network]] = {}
+        for network in networks:
+            cells.setdefault((*network.partition[:2], network.sampler), []).append(network)
         return [
-            tuple(networks[start : start + self.members])
-            for start in range(0, len(networks), self.members)
+            tuple(cell[start : start + self.members])
+            for cell in cells.values()
+            for start in range(0, len(cell), self.members)
         ]
 
     @property
@@ -207,18 +217,9 @@ class Study:
 
         return [group for group in self.groups if not all(map(is_done, group))]
 
-    def failed(self) -> list[RecordKey]:
-        """The records of the scope that are on disk as failed ones."""
-        paths = {key: self.records / key.path for key in self.record_keys}
-        return [
-            key
-            for key, path in paths.items()
-            if path.exists() and read_record(path).status == "failed"
-        ]
-
     def device_memory(self) -> int:
-        """Bytes of device memory that a group takes, the images included."""
-        return self._trainer.device_memory(self.members)
+        """Bytes of device memory that the largest group takes, the images included."""
+        return self._trainer.device_memory(max(map(len, self.groups)))
 
     def image_passes(self, groups: list[Group]) -> int:
         """Training images that go forward and backward through stage 1 of some groups."""
@@ -226,32 +227,21 @@ class Study:
 
     # The study's folder
 
-    def open(self, command: str) -> None:
-        """Makes the study's folder, or checks that the one there is of this study.
+    def check_folder(self) -> list[str]:
+        """Checks that the study's folder, if there is one, is this study's.
 
-        Args:
-            command: that started the study, kept for the reader.
+        Returns:
+            the commands that have worked on it.
 
         Raises:
             InputError: it holds a study with other settings; the message names them.
-            OSError: it cannot be written.
         """
         path = self.output / "study.json"
-        if path.exists():
-            self._require_same_settings(path)
-        description = {
-            "settings": self.settings,
-            "settings_hash": self.settings_hash,
-            "scope": dataclasses.asdict(self.scope),
-            "class_counts": self.image_set.class_counts.tolist(),
-            "source": self.image_set.source,
-            "command": command,
-        }
-        write_atomically(path, json.dumps(description, indent=2).encode() + b"\n")
-
-    def _require_same_settings(self, path: Path) -> None:
+        if not path.exists():
+            return []
         try:
-            there = json.loads(path.read_text())["settings"]
+            description = json.loads(path.read_text())
+            there, commands = description["settings"], list(description["commands"])
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{path} does not describe a study ({error}); name another folder with --output"
@@ -267,10 +257,32 @@ class Study:
                 f"{self.output} holds a study with other settings ({'; '.join(different)}); name "
                 "another folder with --output, or run with the settings there"
             )
+        return commands
+
+    def open(self, command: str) -> None:
+        """Makes the study's folder, or takes up the one there.
+
+        Args:
+            command: that works on the study, kept for the reader.
+
+        Raises:
+            InputError: as `check_folder`.
+            OSError: it cannot be written.
+        """
+        description = {
+            "settings": self.settings,
+            "settings_hash": self.settings_hash,
+            "class_counts": self.image_set.class_counts.tolist(),
+            "source": self.image_set.source,
+            "commands": list(dict.fromkeys([*self.check_folder(), command])),
+        }
+        text = json.dumps(description, indent=2) + "\n"
+        write_atomically(self.output / "study.json", text.encode())
 
     def _checkpoint_folder(self, group: Group) -> Path:
-        """One a group and study: two studies of equal settings may run side by side."""
-        names = [self.settings_hash, str(self.output.resolve()), *map(repr, group)]
+        """One a group, study and version: two studies of equal settings may run side by side."""
+        names = [self.settings_hash, str(self.output.resolve()), str(self._versions)]
+        names += map(repr, group)
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
         return self._checkpoints / f"{self.output.name}-{digest[:16]}"
 
@@ -321,58 +333,60 @@ class Study:
 
     @cached_property
     def _trainer(self) -> Trainer:
-        return Trainer(self.image_set, self.protocol, self._weights, sequential=self._sequential)
+        return Trainer(self.image_set, self.protocol, self._weights)
 
-    def run(self) -> Iterator[Progress | GroupDone]:
-        """Trains and records what is pending, group by group.
+    def run(self, groups: list[Group]) -> Iterator[Advance | GroupDone]:
+        """Trains and records some of the study's groups, one after another.
 
         Raises:
             OSError: a record or a checkpoint cannot be written; what was recorded is kept.
         """
-        for group in self.pending():
+        for group in groups:
             yield from self._run_group(group)
 
-    def _run_group(self, group: Group) -> Iterator[Progress | GroupDone]:
+    def _run_group(self, group: Group) -> Iterator[Advance | GroupDone]:
         started = time.perf_counter()
         trainer, folder = self._trainer, self._checkpoint_folder(group)
-        # A group that is not full repeats its last network, so that one program serves them all.
-        networks = [*group, *[group[-1]] * (self.members - len(group))]
         trained = yield from trainer.train_networks(
-            [self.image_plan(network) for network in networks],
-            [self._stream(network) for network in networks],
+            [self.image_plan(network) for network in group],
+            [self._stream(network) for network in group],
             folder,
         )
         stopwatch = time.perf_counter()
-        partitions = [self.partition(network.partition) for network in networks]
+        partitions = [self.partition(network.partition) for network in group]
         # Test images come first: every network needs their features, only some the others.
         rows = [
             np.concatenate([part.test, part.train]) if _has_heads(network) else part.test
-            for part, network in zip(partitions, networks, strict=True)
+            for part, network in zip(partitions, group, strict=True)
         ]
         features = trainer.extract(trained.state, rows)
-        tests = features[:, : max(len(part.test) for part in partitions)]
-        probabilities = trainer.predict(trained.state.params["head"], tests)
+        probabilities = trainer.predict(trained.state.params["head"], features)
         seconds = {
-            "stage1": trained.seconds / len(networks),
-            "features": (time.perf_counter() - stopwatch) / len(networks),
+            "stage1": trained.seconds / len(group),
+            "features": (time.perf_counter() - stopwatch) / len(group),
             "stage2": 0.0,
         }
         no_curve = np.zeros((0, 2), np.float32)
         records = [
             self._record(network, name, probabilities[member], (curve, no_curve), seconds, 0)
-            for member, (network, curve) in enumerate(zip(group, trained.curves, strict=False))
+            for member, (network, curve) in enumerate(zip(group, trained.curves, strict=True))
             for name in network.approaches
             if not APPROACHES[name].two_stages
         ]
-        records += self._run_heads(group, partitions, trained, features, tests, seconds)
+        records += self._run_heads(group, partitions, trained, features, seconds)
         for record in records:
             write_record(self.records, record)
-        forget(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         failed = sum(record.status == "failed" for record in records)
         yield GroupDone(group, failed, time.perf_counter() - started)
 
     def _run_heads(
-        self, group: Group, partitions: list[Partition], trained: Trained, features, tests, seconds
+        self,
+        group: Group,
+        partitions: list[Partition],
+        trained: Trained,
+        features: Float[Array, "members rows f"],
+        seconds: dict[str, float],
     ) -> list[Record]:
         """Stage 2 of every approach of a group that has one, all heads at once."""
         heads = [
@@ -392,7 +406,7 @@ class Study:
         members = [member for member, _, _ in heads]
         streams = [self._stream(network, name) for _, network, name in heads]
         tuned = self._trainer.train_heads(trained.state, members, features, plans, streams)
-        probabilities = self._trainer.predict(tuned.state.params, tests[np.array(members)])
+        probabilities = self._trainer.predict(tuned.state.params, features[np.array(members)])
         seconds = seconds | {"stage2": tuned.seconds / len(heads)}
         return [
             self._record(
@@ -422,8 +436,7 @@ class Study:
             "class_counts": self._class_counts(partition),
             "settings": self.settings,
             "settings_hash": self.settings_hash,
-            "versions": {name: version(name) for name in _VERSIONED}
-            | {"python": platform.python_version()},
+            "versions": self._versions,
             "device": jax.devices()[0].device_kind,
         }
         for stage, curve in enumerate(curves, start=1):
@@ -432,6 +445,8 @@ class Study:
                 reason = f"the loss of stage {stage} is not finite in epoch {1 + finite.argmin()}"
                 return failed_record(key, reason, **provenance)
         test = partition.test
+        if not np.isfinite(probabilities[: len(test)]).all():
+            return failed_record(key, "the predictions are not finite", **provenance)
         return Record(
             key=key,
             status="done",

@@ -19,26 +19,16 @@ import rich.table
 from rich.text import Text
 
 from twostage_jax import metrics, paper
+from twostage_jax.approach import APPROACHES
 from twostage_jax.errors import InputError, require_known
 from twostage_jax.files import write_atomically
-from twostage_jax.record import APPROACHES, SCENARIOS, Record, RecordKey
+from twostage_jax.record import ALL_SCENARIOS, Record, RecordKey
 
 TESTS = ("imbalanced", "balanced")
 METRICS = ("AvAcc", "CBA", "MAvG")  # of the two tables; accuracy is in the frame of metrics only
-APPROACH_NAMES = {
-    "baseline": "Baseline",
-    "is_rus": "IS RUS",
-    "is_ros": "IS ROS",
-    "is_smote": "IS SMOTE",
-    "fs_rus": "FS RUS",
-    "fs_ros": "FS ROS",
-    "fs_smote": "FS SMOTE",
-    "ts_smote_smote": "TS SMOTE+SMOTE",
-    "ts_smote_rus": "TS SMOTE+RUS",
-}
 
 _KEY = [field.name for field in dataclasses.fields(RecordKey)]
-_TABLE1_APPROACHES = APPROACHES[:4]
+_TABLE1_APPROACHES = tuple(APPROACHES)[:4]
 _TABLE1_ROW = ["scenario", "imbalance_ratio", "metric"]
 
 
@@ -138,7 +128,11 @@ def _long(frame: pd.DataFrame) -> pd.DataFrame:
     long = frame[frame["ratio"] > 1].melt(
         id_vars=_KEY, value_vars=METRICS, var_name="metric", value_name="score"
     )
-    for name, order in (("scenario", SCENARIOS), ("approach", APPROACHES), ("metric", METRICS)):
+    for name, order in (
+        ("scenario", ALL_SCENARIOS),
+        ("approach", tuple(APPROACHES)),
+        ("metric", METRICS),
+    ):
         long[name] = pd.Categorical(long[name], order)
     return long
 
@@ -197,9 +191,12 @@ def make_tables(
         *(f"Failed, {count} of them: {reason}" for reason, count in failed.most_common()),
         f"Scores are of the {test} test folds.",
         f"Table II: {ranking.table['approach'].nunique()} approaches ranked on "
-        f"{ranking.partitions} partitions; {ranking.incomplete} more are left out because an "
-        "approach has no score there.",
+        f"{ranking.partitions} partition{'s' * (ranking.partitions != 1)}.",
     ]
+    if ranking.incomplete:
+        notes.append(
+            f"Table II: {ranking.incomplete} more left out because an approach has no score there."
+        )
     if missing or failed:
         notes.append("Table I: where folds are missing, a mean is over the folds that are there.")
     if why_absent is not None:
@@ -302,7 +299,7 @@ def _table1_sheet(ours: pd.DataFrame, published: pd.DataFrame | None) -> _Sheet:
     if published is not None:
         tables.append(published.set_index(_TABLE1_ROW).reindex(ours.index)[ours.columns])
     for name in ours.columns:
-        header += [APPROACH_NAMES[name], "paper"][: len(tables)]
+        header += [APPROACHES[name].title, "paper"][: len(tables)]
     rows = []
     for row in ours.index:
         scenario, ratio, metric = row
@@ -323,8 +320,8 @@ def _table2_sheet(ours: pd.DataFrame, published: pd.DataFrame | None) -> _Sheet:
             header.append(metric if whose == "ours" else whose)
             columns.append(_cells(part["mean"], part["average_rank"]))
     rows = [
-        [_Cell(APPROACH_NAMES[approach]), *cells]
-        for approach, *cells in zip(approaches, *columns, strict=True)
+        [_Cell(APPROACHES[name].title), *cells]
+        for name, *cells in zip(approaches, *columns, strict=True)
     ]
     return _Sheet("Table II: means (and average ranks) over the partitions", header, 1, rows)
 

@@ -1,6 +1,7 @@
 """Trains many networks and many heads: the compiled programs of one protocol on one image set."""
 
-import shutil
+import os
+import re
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from twostage_jax.weights import Weights, set_weights
 _SECONDS_A_CALL = 1.0
 
 
-class Progress(NamedTuple):
+class Advance(NamedTuple):
     """Training went on.
 
     Attributes:
@@ -61,8 +62,6 @@ class Trainer:
         image_set: ImageSet,
         protocol: Protocol,
         weights: Weights | None,
-        *,
-        sequential: bool | None = None,
     ):
         """Nothing is compiled before it is used.
 
@@ -70,7 +69,6 @@ class Trainer:
             image_set: what rows of plans refer to.
             protocol: how to train.
             weights: what networks start from, but for their heads; None for random weights.
-            sequential: as for `Lifted`.
         """
         self._protocol = protocol
         self._weights = weights
@@ -79,18 +77,18 @@ class Trainer:
         # serves every study on it and a record does not depend on what else is trained.
         largest_class = int(np.ceil(image_set.class_counts.max() * (1 - 1 / FOLDS)))
         self._max_steps = self._steps(image_set.num_classes * largest_class)
-        self._max_rows = (self._steps(len(image_set)) + 1) * protocol.batch_size
+        self._max_rows = self._steps(len(image_set)) * protocol.batch_size
 
         stages = make_stages(protocol, image_set.num_classes)
         self._init_network = jax.jit(jax.vmap(stages.init_network))
         self._init_head = jax.jit(jax.vmap(stages.init_head))
         self._start_head = jax.jit(jax.vmap(stages.start_head))
         self._ravel = jax.jit(jax.vmap(lambda state: ravel_pytree(state)[0]))
-        train = {"shared": (2, 4, 5), "donated": (0, 1), "sequential": sequential}
+        train = {"shared": (2, 4, 5), "donated": (0, 1)}
         self._train_network = Lifted(stages.train_network, **train)
         self._train_head = Lifted(stages.train_head, **train)
-        self._extract = Lifted(stages.extract, shared=(1, 3), sequential=sequential)
-        self._predict = Lifted(stages.predict, sequential=sequential)
+        self._extract = Lifted(stages.extract, shared=(1, 3))
+        self._predict = Lifted(stages.predict)
 
     def device_memory(self, members: int) -> int:
         """Bytes of device memory that training `members` networks takes, as XLA plans it."""
@@ -111,7 +109,7 @@ class Trainer:
 
     def train_networks(
         self, plans: Sequence[Plan], streams: Sequence[Stream], checkpoints: Path
-    ) -> Generator[Progress, None, Trained]:
+    ) -> Generator[Advance, None, Trained]:
         """Stage 1: trains a network on each plan.
 
         Args:
@@ -120,7 +118,7 @@ class Trainer:
             checkpoints: folder of these networks' checkpoints; training goes on from the last.
 
         Raises:
-            OSError: a checkpoint cannot be written.
+            OSError: a checkpoint cannot be written or read.
         """
         state = self._initial_networks(streams)
         # One array a checkpoint: Orbax takes 0.4 s for the 224 arrays of a small state, 0.1 s so.
@@ -134,9 +132,9 @@ class Trainer:
         with ocp.CheckpointManager(checkpoints.resolve(), options=options) as manager:
             done = manager.latest_step() or 0
             if done:
-                saved = manager.restore(done, args=ocp.args.StandardRestore(saved))
+                saved = _restore(manager, done, saved)
                 state = jax.vmap(unravel)(saved["state"])
-                yield Progress(done * sum(map(len, plans)), resumed=True)
+                yield Advance(done * sum(map(len, plans)), resumed=True)
             for epoch in range(done, self._protocol.epochs):
                 started = time.perf_counter()
                 state, saved["curves"][:, epoch] = yield from self._train_epoch(
@@ -144,7 +142,7 @@ class Trainer:
                 )
                 saved["state"] = self._ravel(state)
                 saved["seconds"] += time.perf_counter() - started
-                manager.save(epoch + 1, args=ocp.args.StandardSave(saved))
+                _save(manager, epoch + 1, saved)
         return Trained(state, saved["curves"], float(saved["seconds"]))
 
     def _initial_networks(self, streams: Sequence[Stream]) -> TrainState:
@@ -203,8 +201,8 @@ class Trainer:
         state = self._start_head(params)
         curves = []
         for epoch in range(self._protocol.epochs):
-            progress = self._train_epoch(self._train_head, state, table, plans, streams, epoch)
-            state, curve = _result_of(progress)
+            epochs = self._train_epoch(self._train_head, state, table, plans, streams, epoch)
+            state, curve = _result_of(epochs)
             curves.append(curve)
         return Trained(state, np.stack(curves, axis=1), time.perf_counter() - started)
 
@@ -216,7 +214,7 @@ class Trainer:
         plans: Sequence[Plan],
         streams: Sequence[Stream],
         epoch: int,
-    ) -> Generator[Progress, None, tuple[TrainState, Float32[np.ndarray, "members 2"]]]:
+    ) -> Generator[Advance, None, tuple[TrainState, Float32[np.ndarray, "members 2"]]]:
         """One epoch of all members, about a second at a time; where it is cut changes nothing."""
         size = self._protocol.batch_size
         shuffled = [
@@ -234,7 +232,7 @@ class Trainer:
             jax.block_until_ready(tally)
             elapsed = time.perf_counter() - called
             done = np.minimum(stop * size, rows) - np.minimum(start * size, rows)
-            yield Progress(int(done.sum()))
+            yield Advance(int(done.sum()))
             start = stop
             at_once = max(1, min(4 * at_once, int(at_once * _SECONDS_A_CALL / elapsed)))
         return state, np.stack(tally, axis=-1) / rows.astype(np.float32)[:, None]
@@ -244,6 +242,27 @@ class Trainer:
     ) -> Float32[np.ndarray, "members rows classes"]:
         """Class probabilities, a head a member."""
         return np.asarray(self._predict(heads, features))
+
+
+def _save(manager: ocp.CheckpointManager, epoch: int, saved: dict) -> None:
+    """Saves a checkpoint; where the system refuses, TensorStore only says so in a text."""
+    try:
+        manager.save(epoch, args=ocp.args.StandardSave(saved))
+    except ValueError as error:
+        if code := re.search(r"os_error_code='(\d+)'", str(error)):
+            number = int(code[1])
+            raise OSError(number, os.strerror(number), str(manager.directory)) from error
+        raise
+
+
+def _restore(manager: ocp.CheckpointManager, epoch: int, like: dict) -> dict:
+    try:
+        return manager.restore(epoch, args=ocp.args.StandardRestore(like))
+    except (ValueError, RuntimeError, FileNotFoundError) as error:
+        raise OSError(
+            f"{manager.directory} holds a checkpoint that cannot be read "
+            f"({str(error).splitlines()[0][:200]}); remove that folder to train its networks anew"
+        ) from error
 
 
 def _keys(streams: Sequence[Stream]) -> Array:
@@ -257,8 +276,3 @@ def _result_of(generator: Generator) -> tuple:
             next(generator)
         except StopIteration as end:
             return end.value
-
-
-def forget(checkpoints: Path) -> None:
-    """Removes the checkpoints of networks whose records are written."""
-    shutil.rmtree(checkpoints, ignore_errors=True)
