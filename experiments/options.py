@@ -48,7 +48,7 @@ class Options:
     mobilenet_*_tf_no_top.h5 files."""
 
     scenarios: tuple[str, ...] = SCENARIOS
-    """Imbalance scenarios."""
+    """Imbalance scenarios: linear, single_majority, single_minority, half_minority."""
     ratios: tuple[float, ...] = RATIOS
     """Imbalance ratios, 1 or more. At ratio 1 only the baseline is trained, once for all scenarios,
     unless the data are imbalanced themselves."""

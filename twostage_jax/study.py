@@ -23,6 +23,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
+from twostage_jax import __version__
 from twostage_jax.approach import APPROACHES
 from twostage_jax.errors import InputError
 from twostage_jax.files import write_atomically
@@ -37,7 +38,7 @@ from twostage_jax.streams import derive
 from twostage_jax.trainer import Advance, Trained, Trainer
 from twostage_jax.weights import Weights
 
-_VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "twostage_jax")
+_VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Study:
         text = json.dumps(self.settings, sort_keys=True)
         self.settings_hash = hashlib.sha256(text.encode()).hexdigest()
         self._versions = {name: version(name) for name in _VERSIONED}
-        self._versions["python"] = platform.python_version()
+        self._versions |= {"python": platform.python_version(), "twostage_jax": __version__}
         self.groups = self._make_groups(self._list_networks())
         if not self.groups:
             raise InputError(
