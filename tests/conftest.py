@@ -9,9 +9,11 @@ import tempfile
 import jaxtyping
 import pytest
 
-# Compiled programs are shared by all tests of a run, and by the processes that they start.
-_compiled = tempfile.TemporaryDirectory(prefix="twostage_jax-compiled-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+# Compiled programs are shared by all tests of a run, and by the processes that they start; workers
+# of pytest-xdist inherit the folder of the process that started them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _compiled = tempfile.TemporaryDirectory(prefix="twostage_jax-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
 
 jaxtyping.install_import_hook("twostage_jax", "beartype.beartype")
 

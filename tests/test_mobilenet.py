@@ -19,7 +19,7 @@ from PIL import Image
 from twostage_jax import weights
 from twostage_jax.lift import Lifted
 from twostage_jax.mobilenet import MobileNet
-from twostage_jax.plan import Batches
+from twostage_jax.plan import DevicePlan
 from twostage_jax.protocol import Protocol
 from twostage_jax.training import Tally, make_stages
 
@@ -271,7 +271,7 @@ def test_no_convolution_in_the_lifted_training_step():
     tally = Tally(*(jax.ShapeDtypeStruct((3,), jnp.float32),) * 2)
     images = jax.ShapeDtypeStruct((9, SIZE, SIZE, 3), jnp.uint8)
     columns = (jnp.int32, jnp.int32, jnp.float32, jnp.int32)
-    batches = Batches(*(jax.ShapeDtypeStruct((3, 2, 4), dtype) for dtype in columns))
+    batches = DevicePlan(*(jax.ShapeDtypeStruct((3, 2, 4), dtype) for dtype in columns))
     step = Lifted(stages.train_network, shared=(2, 4, 5), sequential=False)
     jaxpr = str(jax.make_jaxpr(step)(state, tally, images, batches, 0, 2))
     assert "dot_general" in jaxpr

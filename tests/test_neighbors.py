@@ -4,20 +4,39 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from twostage_jax import neighbors
 from twostage_jax.neighbors import (
-    feature_neighbors,
-    gram,
+    nearest,
+    products,
     rank_neighbors,
+    search,
     squared_distances,
     subset_neighbors,
 )
+from twostage_jax.samplers.smote import class_neighbor_lists
 
-GRAMS = (gram, jax.jit(neighbors._gram_in_int32), jax.jit(neighbors._gram_in_float32))
+PRODUCTS = {
+    "chosen": jax.jit(products.integer_products),
+    "int32": jax.jit(products._integers_on_accelerator),
+    "float32": jax.jit(products._integers_on_cpu),
+}
+
+
+def feature_neighbors(features, labels, k):
+    return class_neighbor_lists(features, labels, k, np.unique(labels))
+
+
+@pytest.fixture(params=["host", "tree", "device", "small tiles"])
+def way(request, monkeypatch):
+    """Each of the ways to screen, whatever the size; the memory that the search may take."""
+    if request.param != "host":
+        monkeypatch.setattr(search, "_SMALL_PAIRS", 0)
+    if request.param != "tree":
+        monkeypatch.setattr(search, "_COLUMNS_OF_A_TREE", 0)
+    return 2**16 if request.param == "small tiles" else 2**30
 
 
 def nearest_by_hand(x, labels, k):
@@ -32,6 +51,17 @@ def nearest_by_hand(x, labels, k):
     return lists
 
 
+def found_by_hand(points, queries, k, own=None, farthest=False):
+    """Rows and squared distances, by all differences in float64."""
+    points, queries = (x.reshape(len(x), -1).astype(np.float64) for x in (points, queries))
+    squared = ((queries[:, None] - points[None]) ** 2).sum(-1)
+    key = -squared if farthest else squared.copy()
+    if own is not None:
+        key[np.arange(len(queries)), own] = np.nan
+    rows = np.argsort(key, axis=1, kind="stable")[:, :k]
+    return rows, np.take_along_axis(squared, rows, axis=1)
+
+
 # --- Integer products ---
 
 
@@ -41,11 +71,12 @@ def extreme_images(columns):
     return np.stack([np.zeros(columns, np.uint8), np.full(columns, 255, np.uint8), mixed])
 
 
-@pytest.mark.parametrize("product", GRAMS, ids=["gram", "int32", "float32"])
+@pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS)
 @pytest.mark.parametrize("columns", [1, 1023, 1024, 1025, 67_500, 131_071])
 def test_products_of_extreme_images_are_exact(product, columns):
     shifted = extreme_images(columns).astype(np.int64) - 128
-    found = np.asarray(product(jnp.asarray(shifted.astype(np.int8))))
+    rows = jnp.asarray(shifted.astype(np.int8))
+    found = np.asarray(product(rows, rows))
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, shifted @ shifted.T)
 
@@ -54,9 +85,9 @@ def test_products_of_extreme_images_are_exact(product, columns):
 @given(st.integers(0, 2**32 - 1))
 def test_both_implementations_agree(seed):
     rows = np.random.default_rng(seed).integers(-128, 128, (20, 3000), np.int8)
-    a, b = (np.asarray(product(rows)) for product in GRAMS[1:])
+    a, b = (np.asarray(PRODUCTS[name](rows, rows[:7])) for name in ("int32", "float32"))
     np.testing.assert_array_equal(a, b)
-    np.testing.assert_array_equal(a, rows.astype(np.int64) @ rows.T.astype(np.int64))
+    np.testing.assert_array_equal(a, rows.astype(np.int64) @ rows[:7].T.astype(np.int64))
 
 
 def test_squared_distances_beyond_32_bits_are_exact():
@@ -64,8 +95,8 @@ def test_squared_distances_beyond_32_bits_are_exact():
     numbers = images.reshape(3, -1).astype(np.int64)
     expected = ((numbers[:, None] - numbers[None]) ** 2).sum(-1)
     assert expected.max() == 67_500 * 255**2 > 2**32 - 1
-    found = squared_distances(images)
-    assert found.dtype == np.int64
+    found = squared_distances(images, images)
+    assert found.dtype == np.float64
     np.testing.assert_array_equal(found, expected)
 
 
@@ -74,7 +105,7 @@ def test_distances_of_images_whose_inner_products_exceed_32_bits_are_exact():
     images = np.zeros((3, 224, 224, 3), np.uint8)
     images[1] = 255
     images[2, 7] = 9
-    found = squared_distances(images)
+    found = squared_distances(images, images)
     assert found[0, 1] == 224 * 224 * 3 * 255**2
     assert found[0, 2] == 224 * 3 * 9**2
     assert found[1, 2] == 224 * 3 * 246**2 + 223 * 224 * 3 * 255**2
@@ -147,6 +178,7 @@ def badly_conditioned_features(draw):
     return features, rng.integers(0, 2, 40), draw(st.integers(1, 6))
 
 
+@settings(deadline=None)
 @given(badly_conditioned_features())
 def test_feature_neighbors_equal_brute_force(sample):
     features, labels, k = sample
@@ -199,3 +231,134 @@ def test_neighbors_agree_with_scikit_learn(seed):
             search = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(x[members])
             expected = members[search.kneighbors(return_distance=False)]
             np.testing.assert_array_equal(lists[members], expected)
+
+
+# --- The search ---
+
+
+@st.composite
+def searches(draw):
+    """Points with duplicates and ties, of various dtypes and scales; who asks; how many."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    dtype = draw(st.sampled_from([np.uint8, np.int64, np.float32, np.float64]))
+    values = draw(st.sampled_from([2, 256]))
+    points = rng.integers(0, values, (draw(st.sampled_from([70, 150])), 3))
+    if np.issubdtype(dtype, np.floating):
+        points = draw(st.sampled_from([0, 1e6])) + points * draw(st.sampled_from([1e-12, 1, 1e12]))
+    asking = draw(st.sampled_from(["all", "some", "others"]))
+    some = rng.choice(len(points), 25, replace=False)
+    return (
+        points.astype(dtype),
+        asking,
+        some,
+        draw(st.sampled_from([1, 5, 40])),
+        draw(st.booleans()),
+    )
+
+
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(sample=searches())
+def test_search_equals_brute_force(way, sample):
+    points, asking, some, k, farthest = sample
+    match asking:
+        case "all":
+            own, asks, options = np.arange(len(points)), points, {}
+        case "some":
+            own, asks, options = some, points[some], {"rows": some}
+        case "others":
+            own, asks = None, points[some][::-1]
+            options = {"queries": asks}
+    found = nearest(points, k, farthest=farthest, memory=way, **options)
+    rows, squared = found_by_hand(points, asks, k, own, farthest)
+    np.testing.assert_array_equal(found.rows, rows)
+    np.testing.assert_array_equal(found.squared, squared)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("farthest", [False, True])
+def test_search_among_wide_rows_equals_brute_force(way, dtype, farthest):
+    """More columns than one block of products has; several blocks of rows."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (200, 1500))
+    x = (x if dtype == np.uint8 else x + rng.random(x.shape)).astype(dtype).reshape(200, 30, 50)
+    found = nearest(x, 4, farthest=farthest, memory=way)
+    rows, squared = found_by_hand(x, x, 4, np.arange(200), farthest)
+    np.testing.assert_array_equal(found.rows, rows)
+    np.testing.assert_allclose(found.squared, squared, rtol=1e-14)
+
+
+def test_pixels_at_the_ends_of_32_bits():
+    """Squared distances of black and white images of 67,500 values need 33 bits."""
+    images = np.repeat(extreme_images(67_500), 4, axis=0)
+    images[:, :12] = np.random.default_rng(0).integers(0, 256, (12, 12))
+    for farthest in (False, True):
+        problem = search._pose(images, None, None, farthest)
+        screened = search._screen_on_device(problem, 12, 2**30)
+        found = search._rank(problem, screened, 11)
+        rows, squared = found_by_hand(images, images, 11, np.arange(12), farthest)
+        np.testing.assert_array_equal(found.rows, rows)
+        np.testing.assert_array_equal(found.squared, squared)
+    assert squared.max() > 2**32
+
+
+def test_too_coarse_a_screen_is_noticed_and_repeated(monkeypatch):
+    """A hundred points lie within the rounding of float32, more than are screened at first."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 64))
+    x[:100] = x[0] + 1e-7 * rng.standard_normal((100, 64))
+    monkeypatch.setattr(search, "_SMALL_PAIRS", 0)
+    wanted = []
+    screen = search._screen_on_device
+    monkeypatch.setattr(
+        search, "_screen_on_device", lambda p, m, memory: wanted.append(m) or screen(p, m, memory)
+    )
+    found = nearest(x, 5)
+    np.testing.assert_array_equal(found.rows, found_by_hand(x, x, 5, np.arange(300))[0])
+    assert wanted == [16, 128]
+
+
+def test_memory_bounds_the_tiles():
+    """One product of all pairs would take 160 MB; the argument allows a fortieth."""
+    small = search._tile_rows(1024, 4, 2**22)
+    assert 24 * small**2 + 6 * 4 * 1024 * small <= 2**21
+    large = search._tile_rows(1024, 4, 2**30)
+    assert 24 * large**2 + 6 * 4 * 1024 * large <= 2**29
+    assert large >= 4096 > small >= 64
+
+
+@given(st.integers(1, 10**6), st.sampled_from([64, 512, 4096]))
+def test_blocks_are_hardly_larger_than_what_they_hold(count, most):
+    rows = search._block_rows(count, most)
+    blocks = -(-count // rows)
+    assert rows <= most
+    assert rows % 64 == 0
+    assert blocks * rows - count < blocks * max(64, rows / 8)
+
+
+@pytest.mark.parametrize(("k", "options"), [(0, {}), (9, {}), (10, {"queries": np.zeros((2, 3))})])
+def test_more_neighbors_than_points_are_refused(k, options):
+    points = np.zeros((9, 3))
+    with pytest.raises(ValueError, match=f"{k} neighbours asked of . points; 1 to . can be had"):
+        nearest(points, k, **options)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("pixels", [True, False])
+def test_search_lowers_for_accelerators(platform, pixels):
+    """int8 products there, float32 on a CPU."""
+    size, columns, wanted = 128, 67_500, 16
+    rows = search._Rows(
+        jax.ShapeDtypeStruct((size, columns), jnp.int8 if pixels else jnp.float32),
+        jax.ShapeDtypeStruct((size,), jnp.int32 if pixels else jnp.float32),
+        *[jax.ShapeDtypeStruct((size,), jnp.int32)] * 2,
+    )
+    best = jax.eval_shape(lambda: search._none_yet(size, wanted, pixels))
+    lowered = search._take_tile_twice.trace(best, best, rows, rows, farthest=False).lower(
+        lowering_platforms=(platform,)
+    )
+    text = lowered.as_text()
+    assert ("xi8>" in text.split("dot_general", 1)[1].splitlines()[0]) == pixels

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twostage_jax.plan import Batches, Plan, epoch_batches
-from twostage_jax.resample import keep_all
+from twostage_jax.plan import DevicePlan, Plan, epoch_batches
 
 
 def random_plan(rng, rows, size):
@@ -119,7 +118,7 @@ def test_an_epoch_holds_each_row_once(sample, size, spare, stream):
 
 
 def test_the_order_depends_on_the_stream_alone():
-    plan = keep_all(np.zeros(100, int))
+    plan = Plan.of_all(np.zeros(100, int))
     order = epoch_batches(plan, 8, 13, 1).base.ravel()[:100]
     for size, steps in ((8, 13), (8, 40), (32, 4), (100, 1)):
         again = epoch_batches(plan, size, steps, 1).base.ravel()[:100]
@@ -131,14 +130,14 @@ def test_the_order_depends_on_the_stream_alone():
 
 def test_a_plan_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="broadcast"):
-        epoch_batches(keep_all(np.zeros(17, int)), 8, 2, 0)
+        epoch_batches(Plan.of_all(np.zeros(17, int)), 8, 2, 0)
 
 
 # --- gather ---
 
 
 def batch_of(plan):
-    return Batches(
+    return DevicePlan(
         plan.base.astype(np.int32),
         plan.neighbor.astype(np.int32),
         plan.step.astype(np.float32),
@@ -150,7 +149,7 @@ def batch_of(plan):
 @given(st.integers(0, 2**32 - 1))
 def test_gathered_images_equal_materialized_ones(small_image_set, seed):
     plan = random_plan(np.random.default_rng(seed), len(small_image_set), 40)
-    gathered = np.asarray(jax.jit(Batches.gather)(batch_of(plan), small_image_set.images))
+    gathered = np.asarray(jax.jit(DevicePlan.gather)(batch_of(plan), small_image_set.images))
     assert gathered.dtype == np.float32
     exact = plan.materialize(small_image_set.images.astype(np.float64))
     np.testing.assert_allclose(gathered, exact, rtol=0, atol=1e-4)
@@ -163,12 +162,14 @@ def test_gathered_features_equal_materialized_ones(seed):
     rng = np.random.default_rng(seed)
     plan = random_plan(rng, 30, 40)
     features = rng.standard_normal((30, 256)).astype(np.float32)
-    gathered = np.asarray(jax.jit(Batches.gather)(batch_of(plan), features))
+    gathered = np.asarray(jax.jit(DevicePlan.gather)(batch_of(plan), features))
     np.testing.assert_allclose(gathered, plan.materialize(features), rtol=1e-5, atol=1e-6)
 
 
 def test_padding_gathers_without_error():
-    batch = Batches(*(column[0] for column in epoch_batches(keep_all(np.zeros(2, int)), 4, 1, 0)))
+    batch = DevicePlan(
+        *(column[0] for column in epoch_batches(Plan.of_all(np.zeros(2, int)), 4, 1, 0))
+    )
     gathered = batch.gather(jax.numpy.arange(6.0).reshape(2, 3))
     assert gathered.shape == (4, 3)
     assert np.isfinite(gathered).all()

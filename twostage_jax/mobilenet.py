@@ -141,9 +141,13 @@ class Head(nnx.Module):
         self.hidden = nnx.Linear(features, HIDDEN_UNITS, kernel_init=glorot, rngs=rngs)
         self.output = nnx.Linear(HIDDEN_UNITS, classes, kernel_init=glorot, rngs=rngs)
 
+    def represent(self, features: Float[Array, "b f"]) -> Float[Array, "b hidden"]:
+        """Activations of the hidden layer, from which the class scores are linear."""
+        return jax.nn.relu(self.hidden(features))
+
     def __call__(self, features: Float[Array, "b f"]) -> Float[Array, "b classes"]:
         """Unnormalised log-probabilities."""
-        return self.output(jax.nn.relu(self.hidden(features)))
+        return self.output(self.represent(features))
 
 
 class MobileNet(nnx.Module):

@@ -28,12 +28,13 @@ from twostage_jax.approach import APPROACHES
 from twostage_jax.errors import InputError
 from twostage_jax.files import write_atomically
 from twostage_jax.imageset import ImageSet
-from twostage_jax.neighbors import feature_neighbors, rank_neighbors, subset_neighbors
+from twostage_jax.neighbors import rank_neighbors, subset_neighbors
 from twostage_jax.partition import Partition, PartitionKey, make_partition, partition_keys
 from twostage_jax.plan import Plan
 from twostage_jax.protocol import Protocol
 from twostage_jax.record import Record, RecordKey, failed_record, read_record, write_record
 from twostage_jax.resample import resample
+from twostage_jax.samplers.smote import class_neighbor_lists
 from twostage_jax.streams import derive
 from twostage_jax.trainer import Advance, Trained, Trainer
 from twostage_jax.weights import Weights
@@ -327,7 +328,9 @@ class Study:
             APPROACHES[approach].feature_sampler,
             labels,
             self._stream(network, approach)("plan"),
-            lambda: feature_neighbors(features, labels, self.protocol.k_neighbors),
+            lambda: class_neighbor_lists(
+                features, labels, self.protocol.k_neighbors, np.unique(labels)
+            ),
         )
 
     # The running

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Float32, Int
 from twostage_jax.imageset import ImageSet
 from twostage_jax.lift import Lifted
 from twostage_jax.partition import FOLDS
-from twostage_jax.plan import Batches, Plan, epoch_batches
+from twostage_jax.plan import DevicePlan, Plan, epoch_batches
 from twostage_jax.protocol import Protocol
 from twostage_jax.streams import Stream
 from twostage_jax.training import Tally, TrainState, make_stages
@@ -89,13 +89,14 @@ class Trainer:
         self._train_head = Lifted(stages.train_head, **train)
         self._extract = Lifted(stages.extract, shared=(1, 3))
         self._predict = Lifted(stages.predict)
+        self._represent = Lifted(stages.represent)
 
     def device_memory(self, members: int) -> int:
         """Bytes of device memory that training `members` networks takes, as XLA plans it."""
         keys = jax.eval_shape(lambda: _keys([lambda _: 0] * members))
         state = jax.eval_shape(self._init_network, keys)
         shape = (members, self._max_steps, self._protocol.batch_size)
-        batches = Batches(
+        batches = DevicePlan(
             *(
                 jax.ShapeDtypeStruct(shape, dtype)
                 for dtype in ("int32", "int32", "float32", "int32")
@@ -242,6 +243,12 @@ class Trainer:
     ) -> Float32[np.ndarray, "members rows classes"]:
         """Class probabilities, a head a member."""
         return np.asarray(self._predict(heads, features))
+
+    def represent(
+        self, heads: nnx.State, features: Float[Array, "members rows f"]
+    ) -> Float32[np.ndarray, "members rows hidden"]:
+        """Activations of the hidden layer, a head a member: what stage 2 changes."""
+        return np.asarray(self._represent(heads, features))
 
 
 def _save(manager: ocp.CheckpointManager, epoch: int, saved: dict) -> None:

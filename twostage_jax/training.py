@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
 from twostage_jax.mobilenet import Head, MobileNet
-from twostage_jax.plan import Batches
+from twostage_jax.plan import DevicePlan
 from twostage_jax.protocol import Protocol
 
 _DTYPE = {"float32": jnp.float32, "tf32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -45,10 +45,10 @@ class Tally(NamedTuple):
 
 
 # Of parameters, statistics, table and batch: the mean loss, and (statistics, tally).
-Loss = Callable[[nnx.State, nnx.State, Array, Batches], tuple[Array, tuple[nnx.State, Tally]]]
+Loss = Callable[[nnx.State, nnx.State, Array, DevicePlan], tuple[Array, tuple[nnx.State, Tally]]]
 
 
-def _score(logits: Float[Array, "b c"], batch: Batches) -> tuple[Float[Array, ""], Tally]:
+def _score(logits: Float[Array, "b c"], batch: DevicePlan) -> tuple[Float[Array, ""], Tally]:
     """Mean cross-entropy over the samples of a batch, padding left out."""
     label = jnp.maximum(batch.label, 0)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
@@ -69,6 +69,7 @@ class Stages(NamedTuple):
         train_head: the same with a table of features in place of the images.
         extract: (state of a network, images, rows, steps) -> features.
         predict: (parameters of a head, features) -> class probabilities.
+        represent: (parameters of a head, features) -> activations of its hidden layer.
     """
 
     init_network: Callable
@@ -78,6 +79,7 @@ class Stages(NamedTuple):
     train_head: Callable
     extract: Callable
     predict: Callable
+    represent: Callable
 
 
 def make_stages(protocol: Protocol, classes: int) -> Stages:
@@ -135,6 +137,9 @@ def make_stages(protocol: Protocol, classes: int) -> Stages:
     def predict(params, features):
         return jax.nn.softmax(nnx.merge(head, params)(features))
 
+    def represent(params, features):
+        return nnx.merge(head, params).represent(features)
+
     def at_precision(function):
         def traced(*arguments):
             with jax.default_matmul_precision(_PRODUCTS[protocol.precision]):
@@ -150,6 +155,7 @@ def make_stages(protocol: Protocol, classes: int) -> Stages:
         at_precision(partial(_train_steps, head_loss, optimizer)),
         at_precision(extract),
         at_precision(predict),
+        at_precision(represent),
     )
 
 
@@ -159,7 +165,7 @@ def _train_steps(
     state: TrainState,
     tally: Tally,
     table: UInt8[Array, "n h w c"] | Float[Array, "n f"],
-    batches: Batches,
+    batches: DevicePlan,
     start: Int[Array, ""] | int,
     stop: Int[Array, ""] | int,
 ) -> tuple[TrainState, Tally]:

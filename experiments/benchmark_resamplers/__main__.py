@@ -1,0 +1,172 @@
+"""Our resamplers beside imbalanced-learn's: `python -m experiments.benchmark_resamplers --help`.
+
+All cases take a quarter of an hour on two CPU cores, 5 GB of memory and 2 GB of disk.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from experiments.benchmark_resamplers import compare, report
+from experiments.benchmark_resamplers.cases import (
+    Case,
+    Engine,
+    cases_of,
+    engines_of,
+    installed_searches,
+)
+from experiments.benchmark_resamplers.data import make_data
+from experiments.benchmark_resamplers.options import PROGRAM, Options, parse
+from experiments.benchmark_resamplers.worker import Job, Measurement
+from twostage_jax.errors import InputError
+
+_PACKAGE = "experiments.benchmark_resamplers"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit status.
+
+    0: all is measured, and ours gives imbalanced-learn's results. 1: it does not, or failed.
+    2: bad input, or a machine that cannot go on. 130: interrupted. A missed target is only said.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    try:
+        return benchmark(console, parse(arguments), shlex.join([*PROGRAM.split(), *arguments]))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing is written", file=sys.stderr)
+        return 130
+
+
+def benchmark(console: Console, options: Options, command: str) -> int:
+    """Measures what the options name and writes the report."""
+    device = find_device(options.accelerator)
+    console.print(f"JAX on {device['platform']} ({device['kind']})")
+    with tempfile.TemporaryDirectory(prefix="twostage_jax-benchmark-") as folder:
+        turns = take_turns(console, options, device["platform"], Path(folder))
+    lines = compare.summarize(turns)
+    found = compare.targets(lines)
+    said = report.notes(lines, options.rounds, options.scale)
+    origin = report.provenance(command, device, os.cpu_count() or 1)
+    report.write(options.output, lines, found, said, origin)
+    # Rich would cut columns off where it finds no terminal and takes 80 for its width.
+    Console(highlight=False, width=max(console.width, 190)).print(report.screen(lines))
+    for line in (*said, *report.verdicts(found)):
+        console.print(line)
+    wrong = compare.disagreements(lines)
+    for line in wrong:
+        console.print(line, style="bold red")
+    console.print(f"written to {options.output}")
+    return 1 if wrong else 0
+
+
+def find_device(accelerator: str) -> dict[str, str]:
+    """Platform and kind of the device that JAX runs on.
+
+    Raises:
+        InputError: JAX does not find the accelerator.
+    """
+    process = _run("device", accelerator, platform="")
+    if process.returncode:
+        raise InputError(_reason(process))
+    return json.loads(process.stdout)
+
+
+def take_turns(
+    console: Console, options: Options, platform: str, folder: Path
+) -> list[compare.Turn]:
+    """Every engine's turn in every case and round, one process at a time."""
+    cases, searches = cases_of(options.cases), installed_searches()
+    turns: list[compare.Turn] = []
+    data: Path | None = None
+    for case in cases:
+        kind = "images" if case.kind == "plans" else case.kind
+        if data != folder / kind:
+            data = folder / kind
+            console.print(f"{kind}: making the data")
+            make_data(kind, data, options)
+        engines = engines_of(case, platform, searches)
+        for turn in range(options.rounds):
+            # Every other round backwards: who comes first would gain or lose by it.
+            order = engines[:: -1 if turn % 2 else 1]
+            turns += take_turn(console, case, order, data, turn, options.repeats)
+    return turns
+
+
+def take_turn(
+    console: Console, case: Case, engines: Sequence[Engine], data: Path, turn: int, repeats: int
+) -> list[compare.Turn]:
+    """One round of a case: each engine in a process, and its results beside the reference's."""
+    done: dict[Engine, Measurement | str] = {}
+    samples = {engine: data / f"sample-{i}.npz" for i, engine in enumerate(engines)}
+    for engine in engines:
+        job = Job(case, engine, str(data), turn, repeats, str(samples[engine]))
+        done[engine] = run_job(job)
+        console.print(f"{case.title}, round {turn + 1}, {engine.name}: {_said(done[engine])}")
+    reference = next(engine for engine in engines if engine.is_reference)
+    turns = []
+    for engine, result in done.items():
+        if isinstance(result, str):
+            turns.append(compare.Turn(case, engine, None, failure=result))
+            continue
+        comparable = engine != reference and isinstance(done[reference], Measurement)
+        share = _compare(samples[engine], samples[reference]) if comparable else None
+        turns.append(compare.Turn(case, engine, result, share))
+    return turns
+
+
+def _compare(own: Path, reference: Path) -> float:
+    return compare.agreement(dict(np.load(own)), dict(np.load(reference)))
+
+
+def _said(result: Measurement | str) -> str:
+    if isinstance(result, str):
+        return result
+    calls = [seconds for times in result.seconds.values() for seconds in times]
+    return " ".join(f"{seconds:.3g}" for seconds in calls) + " s"
+
+
+def run_job(job: Job) -> Measurement | str:
+    """Does a job in a new process; in place of a measurement a line on why there is none."""
+    process = _run("worker", json.dumps(dataclasses.asdict(job)), platform=job.engine.platform)
+    if process.returncode < 0:
+        return f"ended by signal {-process.returncode}"
+    if process.returncode:
+        return _reason(process)
+    return Measurement(**json.loads(process.stdout.splitlines()[-1]))
+
+
+def _run(module: str, argument: str, platform: str) -> subprocess.CompletedProcess:
+    # Programs compiled by others would make first calls look quick.
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    if platform == "cpu":
+        environment["JAX_PLATFORMS"] = "cpu"
+    command = [sys.executable, "-m", f"{_PACKAGE}.{module}", argument]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def _reason(process: subprocess.CompletedProcess) -> str:
+    """The line of a traceback that names the error, which JAX follows with others; or the last."""
+    said = process.stderr.strip().splitlines() or ["no reason given"]
+    return next((line for line in reversed(said) if re.match(r"[\w.]*Error: ", line)), said[-1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,286 @@
+"""The report: table, targets and notes, for the terminal and as Markdown, CSV and plot."""
+
+import dataclasses
+import io
+import platform
+import re
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import rich.table
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.benchmark_resamplers import formats
+from experiments.benchmark_resamplers.cases import STUDY_KEYS, Engine
+from experiments.benchmark_resamplers.compare import Line, Target
+from experiments.benchmark_resamplers.work import COMPARED_COLUMNS
+from twostage_jax.files import write_atomically
+
+_VERSIONED = (
+    "twostage_jax",
+    "jax",
+    "numpy",
+    "scikit-learn",
+    "imbalanced-learn",
+    "faiss-cpu",
+    "faiss-gpu",
+    "cuml-cu12",
+)
+
+
+def _middle(line: Line) -> str:
+    return formats.seconds(line.middle) + f" (of {line.timed} timed)" * bool(line.timed)
+
+
+def _agreement(line: Line) -> str:
+    return "reference" if line.engine.is_reference else formats.share(line.agreement)
+
+
+def _rate(line: Line) -> str:
+    return f"{line.rows / line.middle:,.0f}" if line.rows and line.middle else "-"
+
+
+def _peak(line: Line) -> str:
+    device = f" + {formats.size(line.device_bytes)} on the device" if line.device_bytes else ""
+    return formats.size(line.peak_bytes) + device
+
+
+# Title of each column, and what stands in it.
+_COLUMNS: dict[str, Callable[[Line], str]] = {
+    "First call, s": lambda line: formats.seconds(line.first),
+    "Least, s": lambda line: formats.seconds(line.least),
+    "Median, s": _middle,
+    "Rows/s": _rate,
+    "Result": lambda line: formats.size(line.result_bytes),
+    "Plan": lambda line: formats.size(line.plan_bytes),
+    "Peak memory": _peak,
+    "Faster, first": lambda line: formats.times(line.faster_first),
+    "Faster": lambda line: formats.times(line.faster),
+    "Rows equal": _agreement,
+}
+
+
+def _shape(line: Line) -> str:
+    return " x ".join(f"{n:,}" for n in line.shape) if line.shape else "-"
+
+
+def _rows(lines: Sequence[Line]) -> list[list[str]]:
+    """The header and a row a line. The case stands in its first row only."""
+    rows, before = [["Case", "Data", "Engine", *_COLUMNS]], None
+    for line in lines:
+        case = line.case.title if line.case != before else ""
+        cells = [column(line) for column in _COLUMNS.values()]
+        rows.append([case, _shape(line), line.engine.name, *cells])
+        before = line.case
+    return rows
+
+
+def screen(lines: Sequence[Line]) -> rich.table.Table:
+    """The table for the terminal."""
+    header, *rows = _rows(lines)
+    table = rich.table.Table(title="Resamplers", title_justify="left")
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i < 3 else "right", no_wrap=i < 3)
+    for i, row in enumerate(rows):
+        if i and row[0]:
+            table.add_section()
+        table.add_row(*row)
+    return table
+
+
+def notes(lines: Sequence[Line], rounds: int, scale: float) -> list[str]:
+    """How the numbers were taken, in sentences."""
+    said = [
+        f"{rounds} round{'s' * (rounds != 1)}; in each the engines take turns, each in a process "
+        "of its own. First call: median over the rounds, compilation included. Least and median: "
+        "of the later calls (of the first where there are no others). Before the clock starts, "
+        "data are loaded, cut to the partition and converted.",
+        "Peak memory: the highest resident memory during the calls less that before the first, so "
+        "that the data are not counted and the result is. Result: bytes of the arrays; plan: bytes "
+        "of the table that stands for them.",
+        "Faster: the time of imbalanced-learn (scikit-learn for neighbours), on float32, in parts "
+        f"of the engine's. Rows equal: share of the output rows ({COMPARED_COLUMNS} columns of "
+        "each, and the class; neighbours in their order) that are imbalanced-learn's, up to 1e-6, "
+        "or to half a unit where uint8 is rounded. Ours must have all, on any device: the program "
+        "fails otherwise.",
+    ]
+    if any(line.engine.dtype == "uint8" and not line.engine.ours for line in lines):
+        said.append(
+            "On uint8 imbalanced-learn's differences wrap around modulo 256: only the rows that it "
+            "keeps are right."
+        )
+    for line in lines:
+        if line.timed:
+            said.append(
+                f"{line.case.title}: imbalanced-learn has no plans, its users call fit_resample. "
+                f"Its numbers are extrapolated to the study's {len(STUDY_KEYS)} partitions from "
+                f"{line.timed} of them, each of another scenario or ratio ({len(STUDY_KEYS)} times "
+                "their mean); ours are of all."
+            )
+        if line.case.kind == "neighbors" and line.engine.ours and line.rows:
+            said.append(f"{line.case.title}: {line.rows:,} of the {line.shape[0]:,} rows ask.")
+        if line.failure:
+            said.append(f"{line.case.title}: {line.engine.name} failed: {line.failure}")
+    if scale < 1:
+        said.append(f"A trial at scale {scale:g}: the targets are for the whole data.")
+    return said
+
+
+def verdicts(found: Sequence[Target]) -> list[str]:
+    """A line a target."""
+    return [f"{'pass' if t.passed else 'MISS'}  {t.text}: {t.measured}" for t in found]
+
+
+def provenance(command: str, device: dict[str, str], cores: int) -> list[str]:
+    """What made the numbers, without names of machines or folders.
+
+    Args:
+        command: as it was given.
+        device: `platform` and `kind` that JAX found.
+        cores: of the processor.
+    """
+    versions = [f"python {platform.python_version()}"]
+    for name in _VERSIONED:
+        try:
+            versions.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return [
+        f"Command: `{without_folders(command)}`",
+        f"Versions: {', '.join(versions)}",
+        f"Machine: {cores} cores of {_processor()}; JAX on {device['platform']} ({device['kind']})",
+    ]
+
+
+def without_folders(command: str) -> str:
+    """A command whose paths are cut down to the names at their ends."""
+    return re.sub(r"[^\s='\"]*/(?=[^\s/'\"])", "", command)
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def markdown(
+    lines: Sequence[Line], found: Sequence[Target], said: Sequence[str], origin: Sequence[str]
+) -> str:
+    """The whole report as a Markdown document."""
+    header, *rows = _rows(lines)
+    rule = ["---"] * 3 + ["---:"] * len(_COLUMNS)
+    table = "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
+    checks = "\n".join(f"- {line}" for line in verdicts(found))
+    parts = [
+        "# Resamplers",
+        table,
+        "![seconds and peak memory](resamplers.svg)",
+        f"## Targets\n\n{checks}" if checks else "",
+        "## How the numbers were taken\n\n" + "\n".join(f"- {line}" for line in said),
+        "## Where they are from\n\n" + "\n".join(f"- {line}" for line in origin),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def frame(lines: Sequence[Line]) -> pd.DataFrame:
+    """All numbers with all digits, a row a line."""
+    rows = []
+    for line in lines:
+        fields = {field.name: getattr(line, field.name) for field in dataclasses.fields(line)}
+        fields |= {"case": line.case.kind, "engine": line.engine.name, "shape": _shape(line)}
+        rows.append({"case": fields.pop("case"), "scenario": line.case.scenario, **fields})
+    return pd.DataFrame(rows)
+
+
+def plot(lines: Sequence[Line]) -> bytes:
+    """Seconds and peak memory as horizontal bars on logarithmic scales, as SVG."""
+    done = [line for line in lines if line.middle is not None]
+    starts = [i == 0 or done[i - 1].case != line.case for i, line in enumerate(done)]
+    positions = np.cumsum(np.where(starts, 1.9, 1.0))  # room for the title of each case
+    bottom = positions[-1] + 0.7 if done else 1.0
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "resamplers", "font.size": 9}):
+        figure = Figure(figsize=(11, 1.2 + 0.24 * bottom), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        colors = [_color(line.engine) for line in done]
+        seconds, peaks = [line.middle for line in done], [line.peak_bytes for line in done]
+        _bars(left, positions, seconds, colors, [_middle(line) for line in done])
+        _bars(right, positions, peaks, colors, [formats.size(peak) for peak in peaks])
+        left.set(title="Seconds (median of the later calls)", xlabel="s")
+        right.set(title="Peak memory besides the data", xlabel="bytes")
+        left.set_yticks(positions, [line.engine.name for line in done])
+        left.set_ylim(bottom, 0.6)
+        for start, position, line in zip(starts, positions, done, strict=True):
+            if start:
+                _write(left, line.case.title, (0, position - 0.75), "axes fraction", weight="bold")
+        stream = io.BytesIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()
+
+
+def _bars(
+    axes: Axes,
+    positions: Sequence[float],
+    values: Sequence[float],
+    colors: Sequence[str],
+    texts: Sequence[str],
+) -> None:
+    axes.barh(positions, values, color=colors, height=0.8)
+    if above := [value for value in values if value > 0]:
+        axes.set_xscale("log")
+        axes.set_xlim(min(above) / 3, max(above) * 60)  # room for the figures beside the bars
+    for text, value, position in zip(texts, values, positions, strict=True):
+        _write(axes, text, (value, position), "data")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_axisbelow(True)
+    axes.grid(axis="x", color="0.9")
+
+
+def _write(axes: Axes, text: str, at: tuple[float, float], across: str, **style: str) -> None:
+    # Out of the layout: the panels would shrink to make room for texts that have it.
+    axes.annotate(
+        text,
+        at,
+        (4, 0),
+        xycoords=(across, "data"),
+        textcoords="offset points",
+        va="center",
+        in_layout=False,
+        **style,
+    )
+
+
+def _color(engine: Engine) -> str:
+    """Blue ours, violet on an accelerator; orange the reference; light other dtypes of both."""
+    if engine.search:
+        return "#4c9f70"
+    if not engine.ours:
+        return "#dd6b20" if engine.is_reference else "#f6ad55"
+    if engine.platform != "cpu":
+        return "#6b46c1"
+    return "#90b4dd" if engine.name.endswith("float32") else "#2b6cb0"
+
+
+def write(
+    folder: Path,
+    lines: Sequence[Line],
+    found: Sequence[Target],
+    said: Sequence[str],
+    origin: Sequence[str],
+) -> None:
+    """Writes `resamplers.csv`, `resamplers.md` and `resamplers.svg`, each whole or not at all.
+
+    Raises:
+        OSError: the disk is full, the folder is read-only, ...
+    """
+    table = frame(lines).to_csv(index=False, lineterminator="\n")
+    write_atomically(folder / "resamplers.csv", table.encode())
+    write_atomically(folder / "resamplers.md", markdown(lines, found, said, origin).encode())
+    write_atomically(folder / "resamplers.svg", plot(lines))

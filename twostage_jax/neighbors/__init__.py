@@ -1,0 +1,14 @@
+"""Exact nearest neighbours, of images and of features."""
+
+from twostage_jax.neighbors.products import squared_distances
+from twostage_jax.neighbors.ranked import ClassNeighbors, rank_neighbors, subset_neighbors
+from twostage_jax.neighbors.search import Neighbors, nearest
+
+__all__ = [
+    "ClassNeighbors",
+    "Neighbors",
+    "nearest",
+    "rank_neighbors",
+    "squared_distances",
+    "subset_neighbors",
+]
