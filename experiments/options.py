@@ -65,7 +65,7 @@ class Options:
     """Networks trained at a time, of the folds of one cell. By default 1 on a CPU and 10 on an
     accelerator."""
     output: Path | None = None
-    """Folder of records and tables. By default results/PRESET-DATA."""
+    """Folder of records, tables and report. By default results/PRESET-DATA."""
     checkpoints: Path = Path("checkpoints")
     """Folder of the weights cache and of the checkpoints of training in flight."""
     dry_run: bool = False

@@ -1,6 +1,7 @@
 """Shows a study at work: a progress bar on a terminal, a line a finished group elsewhere."""
 
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -17,8 +18,10 @@ class _ImagesASecond(ProgressColumn):
         return Text("compiling" if task.speed is None else f"{task.speed:,.0f} images/s")
 
 
-def run_and_show(console: Console, study: Study, groups: list[Group]) -> None:
-    """Runs groups of a study, showing how far they are."""
+def run_and_show(
+    console: Console, study: Study, groups: list[Group], after_group: Callable[[], None]
+) -> None:
+    """Runs groups of a study, showing how far they are; calls `after_group` after each."""
     total, started, trained = study.image_passes(groups), time.perf_counter(), 0
     columns = (
         TextColumn("{task.description}"),
@@ -44,6 +47,7 @@ def run_and_show(console: Console, study: Study, groups: list[Group]) -> None:
                         left = (total - trained) / rate
                         line += f"; {rate:,.0f} images/s, {left:.0f} s left"
                     console.print(line, markup=False)
+                after_group()
             elif event.resumed:
                 total -= event.images
                 bar.update(task, total=total)

@@ -4,25 +4,23 @@
 `--preset paper --accelerator gpu` (or tpu) is the whole study.
 """
 
-import dataclasses
 import logging
 import resource
 import shlex
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 from rich.console import Console
 
 from experiments.options import PROGRAM, Options, chosen, parse
 from experiments.progress import run_and_show
-from twostage_jax import sources, tables
-from twostage_jax.approach import APPROACHES
+from experiments.report import LiveReport
+from twostage_jax import paper, sources, tables
 from twostage_jax.errors import InputError
-from twostage_jax.partition import FOLDS, RATIOS, SCENARIOS, partition_keys
-from twostage_jax.protocol import Protocol
-from twostage_jax.record import Record, RecordKey, read_records
+from twostage_jax.record import read_records
 from twostage_jax.study import Study
 from twostage_jax.weights import load_weights
 
@@ -99,7 +97,7 @@ def announce(console: Console, options: Options, named: bool) -> None:
 
 
 def reproduce(console: Console, options: Options, command: str) -> int:
-    """Runs the study that the options describe, up to its tables."""
+    """Runs the study that the options describe, up to its tables and its report."""
     image_set = sources.load(
         options.dataset,
         data_dir=options.data_dir,
@@ -127,54 +125,44 @@ def reproduce(console: Console, options: Options, command: str) -> int:
         f"{study.image_passes(study.groups):,} image passes; to do: {waiting} networks, "
         f"{study.image_passes(pending):,} image passes"
     )
+    if again := [group for group in pending if all(map(study.is_recorded, group))]:
+        console.print(
+            f"{len(again)} finished group is trained again, for the report's map of features; its "
+            "records stay as they are"
+        )
     if options.dry_run:
         console.print(f"device memory: {study.device_memory() / 2**30:.2f} GiB")
         return 0
     study.open(command)
     started = time.perf_counter()
-    run_and_show(console, study, pending)
+    report = LiveReport(study.output, partial(console.print, style="bold red"))
+    run_and_show(console, study, pending, report.update)
     # All that the folder holds, so that parts of a study add up.
     records = read_records(study.records)
     written = tables.write_tables(
         study.output,
         records,
         expected=study.record_keys,
-        why_absent=why_not_comparable(study, records, options.test_fold),
+        why_absent=paper.why_not_comparable(
+            study.settings, image_set.class_counts.tolist(), records, options.test_fold
+        ),
         test=options.test_fold,
     )
     # Rich would cut columns off where it finds no terminal and takes 80 for its width.
     Console(highlight=False, width=max(console.width, 120)).print(tables.screen(written))
+    page = report.draw()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak *= 1 if sys.platform == "darwin" else 1024
     console.print(
         f"{time.perf_counter() - started:.0f} s; peak memory of the process "
         f"{peak / 1e9:.2f} GB; results in {study.output}"
+        + (f", the report to look at: {page}" if page else "")
     )
     scope = set(study.record_keys)
     failed = sum(record.status == "failed" for record in records if record.key in scope)
     if failed:
         console.print(f"{failed} records are failed ones, see tables.md there", style="bold red")
     return 1 if failed else 0
-
-
-def why_not_comparable(study: Study, records: list[Record], test_fold: str) -> str | None:
-    """Why the paper's numbers do not belong beside a study's, or None if they do."""
-    paper, own = dataclasses.asdict(Protocol()), dataclasses.asdict(study.protocol)
-    different = [name for name in paper if name != "seed" and paper[name] != own[name]]
-    partitions = partition_keys(SCENARIOS, RATIOS[1:], FOLDS)
-    its_records = {RecordKey(*key, approach) for key in partitions for approach in APPROACHES}
-    done = {record.key for record in records if record.status == "done" and record.key.ratio > 1}
-    checks = {
-        "the data set": study.settings["dataset"] == "colorectal_histology"
-        and study.image_set.class_counts.tolist() == [625] * 8,
-        "the image size": study.settings["image_size"] == [150, 150],
-        "the initial weights": study.settings["weights"] != "random",
-        "the partitions and approaches that are done": done == its_records,
-        "the balance of the test folds": test_fold == "imbalanced",
-        **dict.fromkeys(different, False),
-    }
-    wrong = [name for name, same in checks.items() if not same]
-    return f"this study differs from the paper's in {', '.join(wrong)}" if wrong else None
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ def class_balance_accuracy_by_loops(matrix):
 def test_scores_agree_with_reference_libraries(sample):
     labels, predictions, classes = sample
     matrix = metrics.confusion_matrix(labels, predictions, classes)
+    assert np.array_equal(matrix, sklearn.metrics.confusion_matrix(labels, predictions))
     scores = metrics.scores(matrix)
     mavg = imblearn.metrics.geometric_mean_score(labels, predictions, average="multiclass")
     assert scores.AvAcc == pytest.approx(

@@ -77,6 +77,29 @@ def test_path_of_a_key():
     assert key.path == Path("half_minority/ir2.5/fold11/baseline.safetensors")
 
 
+@given(key_parts)
+def test_the_key_of_a_path(parts):
+    key = RecordKey(*parts)
+    assert RecordKey.from_path(key.path) == key
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "linear/ir10/fold0",
+        "linear/ir10/fold0/other.safetensors",
+        "linear/ir10.0/fold0/is_rus.safetensors",
+        "linear/irx/fold0/is_rus.safetensors",
+        "linear/ir10/fold0/is_rus",
+        "a/linear/ir10/fold0/is_rus.safetensors",
+    ],
+)
+def test_other_paths_have_no_key(path):
+    with pytest.raises(InputError, match="is not the path of a record"):
+        RecordKey.from_path(Path(path))
+    assert RecordKey.from_path(KEY.path) == KEY
+
+
 def test_keys_sort_as_the_tables_do():
     expected = [
         RecordKey("original", 1.0, 9, "baseline"),

@@ -150,8 +150,21 @@ def test_a_study_that_diverges_ends_with_status_1_and_says_so(run, tmp_path):
     status, out, _ = run(*SMALL, "--approaches", "is_rus", "--learning-rate", "1e30")
     assert status == 1
     assert "1 records are failed ones" in out
-    tables = (tmp_path / "results" / "demo-synthetic" / "tables.md").read_text()
-    assert "1 failed" in tables
+    study = tmp_path / "results" / "demo-synthetic"
+    assert "1 failed" in (study / "tables.md").read_text()
+    assert f"the report to look at: {study.relative_to(tmp_path)}/report/index.html" in out
+    assert "0 of 1 records done, 1 failed" in (study / "report" / "index.html").read_text()
+
+
+def test_a_report_that_fails_does_not_take_the_study_along(run, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("experiments.report.write_report", fail)
+    status, out, _ = run(*SMALL, "--approaches", "is_rus", "--epochs", "1")
+    assert status == 0
+    assert "no report: no font (the study is not affected" in out
+    assert (tmp_path / "results" / "demo-synthetic" / "tables.md").exists()
 
 
 def start(folder: Path, output: str, *before: str) -> subprocess.Popen:
@@ -198,7 +211,8 @@ def test_a_study_killed_at_random_moments_ends_with_the_same_records(tmp_path):
     assert len(whole) == len(killed) == 9
     for one, other in zip(whole, killed, strict=True):
         assert same_result(one, other)
-    for name in ("tables.md", "table1.csv", "table2.csv", "metrics.csv"):
+    same = ["tables.md", "table1.csv", "table2.csv", "metrics.csv", "report/feature-map.svg"]
+    for name in [*same, "report/verdict.csv", "report/fig1-smote.svg"]:
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "killed" / name).read_text()
 
 

@@ -11,9 +11,10 @@ import pytest
 from twostage_jax import sources
 from twostage_jax.approach import APPROACHES
 from twostage_jax.errors import InputError
+from twostage_jax.exhibit import FEATURES, read_feature_exhibit, read_image_exhibit
 from twostage_jax.imageset import ImageSet
 from twostage_jax.protocol import Protocol
-from twostage_jax.record import read_record, read_records, same_result, write_record
+from twostage_jax.record import RecordKey, read_record, read_records, same_result, write_record
 from twostage_jax.study import GroupDone, Scope, Study
 
 EVERYTHING = Scope(
@@ -175,6 +176,76 @@ def test_only_what_is_missing_or_failed_is_trained_again(trained, tmp_path):
     path.write_bytes(before)
 
 
+def test_the_features_to_show_are_made_once_and_again_only_where_they_are_missing(trained):
+    """Of the approach that the paper proposes; finished records are not touched for it."""
+    folder, key = trained.output, trained.exhibited
+    assert key == RecordKey("half_minority", 5.0, 0, "ts_smote_rus")
+    path = folder / FEATURES
+    before, records = path.read_bytes(), {p: p.read_bytes() for p in trained.records.rglob("*.*")}
+    assert len(records) == 9
+    path.unlink()
+    (group,) = trained.pending()
+    assert "ts_smote_rus" in group[0].approaches
+    assert trained.is_recorded(group[0])
+    list(trained.run([group]))
+    assert trained.pending() == []
+    assert path.read_bytes() == before
+    assert {p: p.read_bytes() for p in trained.records.rglob("*.*")} == records
+
+
+def test_the_features_to_show_are_of_the_heads_before_and_after_stage_2(trained, monkeypatch):
+    """The heads are known by what they predict, which records hold."""
+    trainer, represent, shown = trained._trainer, trained._trainer.represent, []
+
+    def keep(heads, features):
+        hidden = represent(heads, features)
+        shown.append((trainer.predict(heads, features)[0], hidden[0]))
+        return hidden
+
+    monkeypatch.setattr(trainer, "represent", keep)
+    (trained.output / FEATURES).unlink()
+    list(trained.run(trained.pending()))
+    made = read_feature_exhibit(trained.output, trained.settings_hash)
+    for (predicted, hidden), name in zip(shown, ("is_smote", "ts_smote_rus"), strict=True):
+        path = trained.exhibited.path.with_name(f"{name}.safetensors")
+        record = read_record(trained.records / path)
+        np.testing.assert_allclose(predicted, record.probabilities, atol=1e-5)
+        assert hidden.shape == (len(record.label), 1024)
+        assert hidden.min() == 0, "after the ReLU"
+        assert np.array_equal(made.label, record.label)
+    # Distances in the plane are at most those among all activations.
+    for (_, hidden), plane in zip(shown, (made.before, made.after), strict=True):
+        flat, whole = (np.linalg.norm(x[0] - x[1:], axis=1) for x in (plane, hidden))
+        assert (flat <= whole + 1e-4).all()
+        assert flat.max() > 0
+
+
+def test_the_images_to_show_hold_a_pair_of_the_studys_own_plan(trained, images):
+    made = read_image_exhibit(trained.output, trained.settings_hash)
+    (network,) = (net for group in trained.groups for net in group if net.sampler == "smote")
+    plan = trained.image_plan(network)
+    pairs = zip(images.images[plan.base], images.images[plan.neighbor], strict=True)
+    assert any(np.array_equal(made.pair, pair) for pair in map(np.stack, pairs))
+    assert not np.array_equal(made.pair[0], made.pair[1])
+    assert made.samples.shape[:2] == (8, 5)
+
+
+def test_a_study_without_smote_or_stage_2_shows_what_it_has(make):
+    study = make(dataclasses.replace(SMALL, approaches=("baseline", "is_rus")), output="plain")
+    study.open("test")
+    assert study.exhibited is None
+    assert len(read_image_exhibit(study.output, study.settings_hash).pair) == 0
+
+
+def test_the_folder_says_what_all_commands_are_to_leave(make):
+    make(dataclasses.replace(SMALL, approaches=("is_rus",))).open("one")
+    second = make(dataclasses.replace(SMALL, approaches=("baseline",), folds=2))
+    second.open("other")
+    keys = [RecordKey("half_minority", 5.0, *rest) for rest in ((0, "baseline"), (0, "is_rus"))]
+    keys.append(RecordKey("half_minority", 5.0, 1, "baseline"))
+    assert second.check_folder().records == [key.path.as_posix() for key in sorted(keys)]
+
+
 def test_a_network_that_diverges_is_recorded_as_failed_and_the_others_go_on(
     trained, tmp_path, make
 ):
@@ -226,7 +297,7 @@ def test_a_folder_of_other_settings_is_refused_and_of_another_scope_is_not(make,
     others = sources.load("synthetic", image_size=32, images_per_class=20, seed=1)
     with pytest.raises(InputError, match="fingerprint is"):
         make(image_set=others).open("other images")
-    assert make().check_folder() == ["first", "more folds"]
+    assert make().check_folder().commands == ["first", "more folds"]
 
 
 def test_a_description_that_is_damaged_is_refused(make):

@@ -60,6 +60,10 @@ def make_study(keys):
     return [make_record(key, seed=seed) for seed, key in enumerate(keys)]
 
 
+def frame_of(records, test="imbalanced"):
+    return tables.metrics_frame(tables.confusion_matrices(records, test))
+
+
 def make_frame(scores, scenario="linear", ratio=2.0):
     """A frame from {approach: [score of fold 0, fold 1, ...]}; None leaves the record out."""
     rows = [
@@ -124,8 +128,8 @@ def test_both_test_folds_are_scored_from_one_record():
     predictions = np.repeat(np.arange(4), 6)
     predictions[[2, 3]] = 1  # of the first class, one kept sample and one left out are wrong
     record = make_record(RecordKey("linear", 2.0, 0, "baseline"), predictions, kept=kept)
-    imbalanced = tables.metrics_frame([record]).iloc[0]
-    balanced = tables.metrics_frame([record], "balanced").iloc[0]
+    imbalanced = frame_of([record]).iloc[0]
+    balanced = frame_of([record], "balanced").iloc[0]
     assert imbalanced["AvAcc"] == pytest.approx((2 / 3 + 3) / 4)
     assert imbalanced["Acc"] == pytest.approx(5 / 6)
     assert balanced["AvAcc"] == pytest.approx((4 / 6 + 3) / 4)
@@ -136,7 +140,7 @@ def test_frame_is_sorted_and_leaves_failed_records_out():
     keys = study(folds=1)
     records = make_study(keys)
     records[3] = make_failed(keys[3], "out of memory")
-    frame = tables.metrics_frame(records[::-1])
+    frame = frame_of(records[::-1])
     rows = frame[["scenario", "ratio", "fold", "approach"]].itertuples(index=False, name=None)
     assert [RecordKey(*row) for row in rows] == keys[:3] + keys[4:]
     assert list(frame.columns[4:]) == [*METRICS, "Acc"]
@@ -146,12 +150,12 @@ def test_bad_records_are_refused():
     key = RecordKey("linear", 2.0, 0, "baseline")
     record = make_record(key)
     with pytest.raises(InputError, match="two records of linear/ir2/fold0/baseline"):
-        tables.metrics_frame([record, record])
+        tables.confusion_matrices([record, record])
     with pytest.raises(InputError, match="unknown test fold 'balancd'; did you mean balanced"):
-        tables.metrics_frame([record], "balancd")
+        tables.confusion_matrices([record], "balancd")
     none_of_last = make_record(key, kept=np.arange(24) < 18)
     with pytest.raises(InputError, match=r"linear/ir2/fold0/baseline.*no test samples of class 3"):
-        tables.metrics_frame([none_of_last])
+        frame_of([none_of_last])
 
 
 # Table I.
@@ -170,7 +174,7 @@ def test_table1_has_the_papers_rows_and_columns():
         RecordKey("original", 1.0, 0, "baseline"),
         *study(SCENARIOS[::-1], (10.0, 2.0, 5.0), folds=1),
     ]
-    table = tables.table1(tables.metrics_frame(make_study(keys)).sample(frac=1, random_state=0))
+    table = tables.table1(frame_of(make_study(keys)).sample(frac=1, random_state=0))
     published = paper.table1()
     index = ["scenario", "imbalance_ratio", "metric"]
     pd.testing.assert_frame_equal(table[index], published[index])
@@ -253,7 +257,7 @@ def test_written_tables_read_back(tmp_path):
     names = ["metrics.csv", "table1.csv", "table2.csv", "tables.md"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     read = {name: pd.read_csv(tmp_path / name) for name in names[:3]}
-    pd.testing.assert_frame_equal(read["metrics.csv"], tables.metrics_frame(records))
+    pd.testing.assert_frame_equal(read["metrics.csv"], frame_of(records))
     for name, table in (("table1.csv", made.table1), ("table2.csv", made.ranking.table)):
         pd.testing.assert_frame_equal(read[name], table, rtol=0, atol=0.0051)
     assert (tmp_path / "tables.md").read_text() == tables.markdown(made)
@@ -278,7 +282,7 @@ def test_markdown_marks_the_best_and_leaves_gaps():
             make_frame({"is_rus": [1.0]}, "single_minority", 5.0),
         ]
     )
-    made = tables.Tables(frame, tables.table1(frame), tables.table2(frame), ("A note.",), False)
+    made = tables.Tables({}, frame, tables.table1(frame), tables.table2(frame), ("A note.",), False)
     lines = tables.markdown(made).splitlines()
     assert "| Scenario | IR | Metric | Baseline | IS RUS |" in lines
     assert "| linear | 2 | AvAcc | 0.2500 | **0.5000** |" in lines
@@ -291,14 +295,14 @@ def test_markdown_marks_the_best_and_leaves_gaps():
 
 def test_all_that_print_like_the_best_are_bold():
     frame = make_frame({"baseline": [0.50001], "is_rus": [0.5], "is_ros": [0.4999]})
-    made = tables.Tables(frame, tables.table1(frame), tables.table2(frame), (), False)
+    made = tables.Tables({}, frame, tables.table1(frame), tables.table2(frame), (), False)
     assert "| linear | 2 | CBA | **0.5000** | **0.5000** | 0.4999 |" in tables.markdown(made)
 
 
 def test_the_papers_numbers_stand_beside_ours_when_asked_for():
     frame = make_frame({approach: [0.5] for approach in APPROACHES})
     frame = pd.concat([frame, make_frame({"baseline": [0.5]}, ratio=3.0)])
-    made = tables.Tables(frame, tables.table1(frame), tables.table2(frame), (), True)
+    made = tables.Tables({}, frame, tables.table1(frame), tables.table2(frame), (), True)
     text = tables.markdown(made)
     tied = "**0.5000 (5.00)**"
     assert "| Baseline | paper | IS RUS | paper | IS ROS | paper | IS SMOTE | paper |" in text

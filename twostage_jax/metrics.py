@@ -9,7 +9,6 @@ of each class.
 from typing import NamedTuple
 
 import numpy as np
-import sklearn.metrics
 from jaxtyping import Float64, Integer
 
 from twostage_jax.errors import InputError
@@ -45,12 +44,14 @@ def confusion_matrix(
             "expected one prediction a label, and at least one; pass both for the same samples"
         )
     for name, values in (("labels", labels), ("predictions", predictions)):
-        if values.min() < 0 or values.max() >= classes:  # scikit-learn would drop these silently
+        if values.min() < 0 or values.max() >= classes:  # would count as other pairs
             raise InputError(
                 f"found {name} from {values.min()} to {values.max()}; "
                 f"expected 0 to {classes - 1}; check the number of classes"
             )
-    return sklearn.metrics.confusion_matrix(labels, predictions, labels=np.arange(classes))
+    # scikit-learn's function gives the same in 1 ms, of which a study's report takes 2,180.
+    pairs = labels.astype(np.int64) * classes + predictions
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def recalls(matrix: Matrix) -> Float64[np.ndarray, "classes"]:

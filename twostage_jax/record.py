@@ -80,6 +80,27 @@ class RecordKey:
         folder = Path(self.scenario, f"ir{self.ratio:g}", f"fold{self.fold}")
         return folder / f"{self.approach}{_SUFFIX}"
 
+    @classmethod
+    def from_path(cls, path: Path) -> "RecordKey":
+        """The key whose record lies at `path` in a study's folder of records.
+
+        Raises:
+            InputError: no key has that path.
+        """
+        try:
+            scenario, ratio, fold, name = path.parts
+            key = cls(
+                scenario,
+                float(ratio.removeprefix("ir")),
+                int(fold.removeprefix("fold")),
+                name.removesuffix(_SUFFIX),
+            )
+        except ValueError as error:  # of the unpacking, the numbers or the key
+            raise InputError(f"{path} is not the path of a record: {error}") from error
+        if key.path != path:
+            raise InputError(f"{path} is not the path of a record; expected {key.path}")
+        return key
+
     def __lt__(self, other: "RecordKey") -> bool:
         """Compares by the order of the paper's tables."""
         return self._order() < other._order()

@@ -9,7 +9,6 @@ moment and started again.
 
 import dataclasses
 import hashlib
-import json
 import platform
 import shutil
 import time
@@ -21,12 +20,20 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Float, Float32, Int
 
 from twostage_jax import __version__
 from twostage_jax.approach import APPROACHES
+from twostage_jax.description import Description, read_description, write_description
 from twostage_jax.errors import InputError
-from twostage_jax.files import write_atomically
+from twostage_jax.exhibit import (
+    FEATURES,
+    IMAGES,
+    exhibit_features,
+    exhibit_images,
+    write_exhibit,
+)
 from twostage_jax.imageset import ImageSet
 from twostage_jax.neighbors import rank_neighbors, subset_neighbors
 from twostage_jax.partition import Partition, PartitionKey, make_partition, partition_keys
@@ -136,8 +143,7 @@ class Study:
             "weights": weights.digest if weights else "random",
             **dataclasses.asdict(protocol),
         }
-        text = json.dumps(self.settings, sort_keys=True)
-        self.settings_hash = hashlib.sha256(text.encode()).hexdigest()
+        self.settings_hash = Description(settings=self.settings).settings_hash
         self._versions = {name: version(name) for name in _VERSIONED}
         self._versions |= {"python": platform.python_version(), "twostage_jax": __version__}
         self.groups = self._make_groups(self._list_networks())
@@ -206,18 +212,43 @@ class Study:
         networks = [network for group in self.groups for network in group]
         return sorted(net.record_key(name) for net in networks for name in net.approaches)
 
+    @cached_property
+    def exhibited(self) -> RecordKey | None:
+        """The record whose features are exhibited, if any: TS SMOTE+RUS before other approaches
+        of two stages, at the highest ratio, of the first scenario and fold."""
+        keys = [key for key in self.record_keys if APPROACHES[key.approach].two_stages]
+        order = list(APPROACHES)
+        return max(
+            keys, key=lambda key: (key.ratio, -key.fold, order.index(key.approach)), default=None
+        )
+
     def pending(self) -> list[Group]:
-        """The groups with a record that is missing or failed.
+        """The groups with a record that is missing or failed, or whose features are to be shown.
 
         Raises:
             InputError: a record is damaged.
         """
+        return [
+            group
+            for group in self.groups
+            if not all(map(self.is_recorded, group)) or self._lacks_exhibit(group)
+        ]
 
-        def is_done(network: Network) -> bool:
-            paths = [self.records / network.record_key(name).path for name in network.approaches]
-            return all(path.exists() and read_record(path).status == "done" for path in paths)
+    def is_recorded(self, network: Network) -> bool:
+        """Whether all records of a network are there and done.
 
-        return [group for group in self.groups if not all(map(is_done, group))]
+        Raises:
+            InputError: a record is damaged.
+        """
+        return all(self._is_done(network.record_key(name)) for name in network.approaches)
+
+    def _is_done(self, key: RecordKey) -> bool:
+        path = self.records / key.path
+        return path.exists() and read_record(path).status == "done"
+
+    def _lacks_exhibit(self, group: Group) -> bool:
+        keys = [net.record_key(name) for net in group for name in net.approaches]
+        return self.exhibited in keys and not (self.output / FEATURES).exists()
 
     def device_memory(self) -> int:
         """Bytes of device memory that the largest group takes, the images included."""
@@ -229,25 +260,19 @@ class Study:
 
     # The study's folder
 
-    def check_folder(self) -> list[str]:
+    def check_folder(self) -> Description:
         """Checks that the study's folder, if there is one, is this study's.
 
         Returns:
-            the commands that have worked on it.
+            its description, as it stands there.
 
         Raises:
             InputError: it holds a study with other settings; the message names them.
         """
-        path = self.output / "study.json"
-        if not path.exists():
-            return []
-        try:
-            description = json.loads(path.read_text())
-            there, commands = description["settings"], list(description["commands"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path} does not describe a study ({error}); name another folder with --output"
-            ) from error
+        description = read_description(self.output)
+        if description is None:
+            return Description(settings=self.settings)
+        there = description.settings
         here = self.settings
         different = [
             f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
@@ -259,10 +284,10 @@ class Study:
                 f"{self.output} holds a study with other settings ({'; '.join(different)}); name "
                 "another folder with --output, or run with the settings there"
             )
-        return commands
+        return description
 
     def open(self, command: str) -> None:
-        """Makes the study's folder, or takes up the one there.
+        """Makes the study's folder, or takes up the one there, up to the images to show.
 
         Args:
             command: that works on the study, kept for the reader.
@@ -271,15 +296,29 @@ class Study:
             InputError: as `check_folder`.
             OSError: it cannot be written.
         """
-        description = {
-            "settings": self.settings,
-            "settings_hash": self.settings_hash,
-            "class_counts": self.image_set.class_counts.tolist(),
-            "source": self.image_set.source,
-            "commands": list(dict.fromkeys([*self.check_folder(), command])),
-        }
-        text = json.dumps(description, indent=2) + "\n"
-        write_atomically(self.output / "study.json", text.encode())
+        there = self.check_folder()
+        earlier = {RecordKey.from_path(Path(path)) for path in there.records}
+        keys = sorted(earlier | set(self.record_keys))
+        description = Description(
+            settings=self.settings,
+            class_counts=self.image_set.class_counts.tolist(),
+            source=self.image_set.source,
+            commands=list(dict.fromkeys([*there.commands, command])),
+            records=[key.path.as_posix() for key in keys],
+        )
+        write_description(self.output, description)
+        if not (self.output / IMAGES).exists():
+            exhibit = exhibit_images(self.image_set, self.settings_hash, self._smote_pair())
+            write_exhibit(self.output, exhibit)
+
+    def _smote_pair(self) -> tuple[int, int] | None:
+        """The first pair of images that the study interpolates between, at its highest ratio."""
+        networks = [net for group in self.groups for net in group if net.sampler == "smote"]
+        if not networks:
+            return None
+        plan = self.image_plan(max(networks, key=lambda network: network.partition.ratio))
+        synthetic = np.flatnonzero(plan.neighbor != plan.base)
+        return (int(plan.base[synthetic[0]]), int(plan.neighbor[synthetic[0]]))
 
     def _checkpoint_folder(self, group: Group) -> Path:
         """One a group, study and version: two studies of equal settings may run side by side."""
@@ -379,7 +418,9 @@ class Study:
         ]
         records += self._run_heads(group, partitions, trained, features, seconds)
         for record in records:
-            write_record(self.records, record)
+            # A group may be trained again for another record, or for its features.
+            if not self._is_done(record.key):
+                write_record(self.records, record)
         shutil.rmtree(folder, ignore_errors=True)
         failed = sum(record.status == "failed" for record in records)
         yield GroupDone(group, failed, time.perf_counter() - started)
@@ -411,6 +452,8 @@ class Study:
         streams = [self._stream(network, name) for _, network, name in heads]
         tuned = self._trainer.train_heads(trained.state, members, features, plans, streams)
         probabilities = self._trainer.predict(tuned.state.params, features[np.array(members)])
+        if self._lacks_exhibit(group):
+            self._exhibit_features(heads, partitions, trained, tuned, features)
         seconds = seconds | {"stage2": tuned.seconds / len(heads)}
         return [
             self._record(
@@ -423,6 +466,38 @@ class Study:
             )
             for head, (member, network, name) in enumerate(heads)
         ]
+
+    def _exhibit_features(
+        self,
+        heads: list[tuple[int, Network, str]],
+        partitions: list[Partition],
+        trained: Trained,
+        tuned: Trained,
+        features: Float[Array, "members rows f"],
+    ) -> None:
+        """Writes what the hidden layer makes of the test images, before and after stage 2."""
+        keys = [network.record_key(name) for _, network, name in heads]
+        head = keys.index(self.exhibited)
+        member = heads[head][0]
+        partition = partitions[member]
+        own = features[member][None, : len(partition.test)]
+
+        def represent(params: nnx.State, position: int) -> Float32[np.ndarray, "test hidden"]:
+            one = jax.tree.map(lambda leaf: leaf[position][None], params)
+            return self._trainer.represent(one, own)[0]
+
+        before = represent(trained.state.params["head"], member)
+        after = represent(tuned.state.params, head)
+        if np.isfinite(before).all() and np.isfinite(after).all():
+            exhibit = exhibit_features(
+                self.exhibited,
+                self.settings_hash,
+                before,
+                after,
+                label=self.image_set.labels[partition.test],
+                kept=partition.kept,
+            )
+            write_exhibit(self.output, exhibit)
 
     def _record(
         self,

@@ -5,11 +5,12 @@ compared: every function that prints takes `why_absent`, None when data set, net
 and protocol are the paper's, else the reason (one line) printed in place of its numbers.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,38 +33,65 @@ _TABLE1_APPROACHES = tuple(APPROACHES)[:4]
 _TABLE1_ROW = ["scenario", "imbalance_ratio", "metric"]
 
 
-def metrics_frame(records: Iterable[Record], test: str = "imbalanced") -> pd.DataFrame:
-    """Scores every finished record; failed ones are left out.
+Matrices = dict[RecordKey, metrics.Matrix]
+
+
+def confusion_matrices(records: Iterable[Record], test: str = "imbalanced") -> Matrices:
+    """Counts the test samples of every finished record; failed ones are left out.
 
     Args:
         records: of one study, in any order.
-        test: `imbalanced` scores the samples that the imbalanced test fold keeps, `balanced`
+        test: `imbalanced` counts the samples that the imbalanced test fold keeps, `balanced`
             the whole test fold.
 
     Returns:
-        A row a record, sorted by key: scenario, ratio, fold, approach, AvAcc, CBA, MAvG, Acc.
+        The confusion matrix of each key, sorted by key.
 
     Raises:
-        InputError: an unknown `test`, two records of one key, or a class without test samples.
+        InputError: an unknown `test`, two records of one key, or a record without samples there.
     """
     require_known("test fold", test, TESTS)
     done = sorted((r for r in records if r.status == "done"), key=lambda record: record.key)
     for a, b in itertools.pairwise(done):
         if a.key == b.key:
             raise InputError(f"found two records of {a.key.path}; expected one; drop the other")
-    rows = [(*dataclasses.astuple(r.key), *_record_scores(r, test)) for r in done]
+    return {record.key: _confusion_matrix(record, test) for record in done}
+
+
+def _confusion_matrix(record: Record, test: str) -> metrics.Matrix:
+    scored = record.kept if test == "imbalanced" else slice(None)
+    predictions = record.probabilities[scored].argmax(axis=1)
+    with _naming(record.key):
+        classes = len(record.class_counts)
+        return metrics.confusion_matrix(record.label[scored], predictions, classes)
+
+
+def metrics_frame(matrices: Matrices) -> pd.DataFrame:
+    """Scores confusion matrices.
+
+    Args:
+        matrices: as `confusion_matrices` returns them.
+
+    Returns:
+        A row a record, in their order: scenario, ratio, fold, approach, AvAcc, CBA, MAvG, Acc.
+
+    Raises:
+        InputError: a class without test samples.
+    """
+    rows = []
+    for key, matrix in matrices.items():
+        with _naming(key):
+            rows.append((*dataclasses.astuple(key), *metrics.scores(matrix)))
     return pd.DataFrame(rows, columns=[*_KEY, *metrics.Scores._fields])
 
 
-def _record_scores(record: Record, test: str) -> metrics.Scores:
-    scored = record.kept if test == "imbalanced" else slice(None)
-    predictions = record.probabilities[scored].argmax(axis=1)
-    classes = len(record.class_counts)
+@contextlib.contextmanager
+def _naming(key: RecordKey) -> Iterator[None]:
+    """Says in an error which record it is about."""
     try:
-        matrix = metrics.confusion_matrix(record.label[scored], predictions, classes)
-        return metrics.scores(matrix)
+        yield
     except InputError as error:
-        raise InputError(f"record {record.key.path}: {error}") from error
+        raise InputError(f"record {key.path}: {error}") from error
 
 
 def table1(frame: pd.DataFrame) -> pd.DataFrame:
@@ -147,6 +175,8 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
 class Tables(NamedTuple):
     """All that is reported of a study."""
 
+    matrices: Matrices
+    """See `confusion_matrices`."""
     metrics: pd.DataFrame
     """See `metrics_frame`."""
     table1: pd.DataFrame
@@ -170,10 +200,11 @@ def make_tables(
         records: of one study, done and failed, in any order.
         expected: every unit of the study; those without a record are counted as missing.
         why_absent: None to print the paper's numbers beside ours, else the reason not to.
-        test: the test fold to score, see `metrics_frame`.
+        test: the test fold to score, see `confusion_matrices`.
 
     Raises:
-        InputError: records of different settings, or what `metrics_frame` refuses.
+        InputError: records of different settings, or what `confusion_matrices` and
+            `metrics_frame` refuse.
     """
     hashes = Counter(record.settings_hash for record in records)
     if len(hashes) > 1:
@@ -182,7 +213,8 @@ def make_tables(
             f"found records of {len(hashes)} settings: {found}; expected one study; "
             "keep each study in a folder of its own"
         )
-    frame = metrics_frame(records, test)
+    matrices = confusion_matrices(records, test)
+    frame = metrics_frame(matrices)
     ranking = table2(frame)
     failed = Counter(r.reason.strip().splitlines()[0] for r in records if r.status == "failed")
     missing = len(set(expected) - {record.key for record in records})
@@ -201,7 +233,7 @@ def make_tables(
         notes.append("Table I: where folds are missing, a mean is over the folds that are there.")
     if why_absent is not None:
         notes.append(f"The paper's numbers are not shown: {why_absent}")
-    return Tables(frame, table1(frame), ranking, tuple(notes), why_absent is None)
+    return Tables(matrices, frame, table1(frame), ranking, tuple(notes), why_absent is None)
 
 
 def write_tables(
@@ -224,9 +256,9 @@ def write_tables(
     tables = make_tables(records, expected=expected, why_absent=why_absent, test=test)
     scores = tables.table1.columns.difference(_TABLE1_ROW)
     texts = {
-        "metrics.csv": _csv(tables.metrics, {}),
-        "table1.csv": _csv(tables.table1, dict.fromkeys(scores, 4)),
-        "table2.csv": _csv(tables.ranking.table, {"mean": 4, "average_rank": 2}),
+        "metrics.csv": csv(tables.metrics, {}),
+        "table1.csv": csv(tables.table1, dict.fromkeys(scores, 4)),
+        "table2.csv": csv(tables.ranking.table, {"mean": 4, "average_rank": 2}),
         "tables.md": markdown(tables),
     }
     for name, text in texts.items():
@@ -234,7 +266,7 @@ def write_tables(
     return tables
 
 
-def _csv(frame: pd.DataFrame, decimals: dict[str, int]) -> str:
+def csv(frame: pd.DataFrame, decimals: dict[str, int]) -> str:
     """Returns the frame as CSV, some columns with fixed decimals; NaN is an empty field."""
     printed = {
         name: frame[name].map(lambda value, n=n: f"{value:.{n}f}", na_action="ignore")
@@ -246,7 +278,7 @@ def _csv(frame: pd.DataFrame, decimals: dict[str, int]) -> str:
 def markdown(tables: Tables) -> str:
     """Returns both tables and the notes as a Markdown document; best scores are bold."""
     parts = []
-    for sheet in _sheets(tables):
+    for sheet in sheets(tables):
         rows = [
             list(sheet.header),
             ["---"] * sheet.labels + ["---:"] * (len(sheet.header) - sheet.labels),
@@ -261,7 +293,7 @@ def markdown(tables: Tables) -> str:
 def screen(tables: Tables) -> rich.console.Group:
     """Returns both tables and the notes for `rich.print`; best scores are bold."""
     parts: list[rich.console.RenderableType] = []
-    for sheet in _sheets(tables):
+    for sheet in sheets(tables):
         table = rich.table.Table(title=sheet.title, title_justify="left")
         for i, name in enumerate(sheet.header):
             table.add_column(name, justify="left" if i < sheet.labels else "right", no_wrap=True)
@@ -271,28 +303,31 @@ def screen(tables: Tables) -> rich.console.Group:
     return rich.console.Group(*parts, *map(Text, tables.notes))
 
 
-class _Cell(NamedTuple):
+class Cell(NamedTuple):
+    """One printed cell; the best of its row or column is to stand out."""
+
     text: str
     best: bool = False
 
 
-class _Sheet(NamedTuple):
+class Sheet(NamedTuple):
     """One table as it is printed: the first `labels` columns name the row."""
 
     title: str
     header: list[str]
     labels: int
-    rows: list[list[_Cell]]
+    rows: list[list[Cell]]
 
 
-def _sheets(tables: Tables) -> tuple[_Sheet, _Sheet]:
+def sheets(tables: Tables) -> tuple[Sheet, Sheet]:
+    """Both tables as they are printed."""
     return (
         _table1_sheet(tables.table1, paper.table1() if tables.beside_paper else None),
         _table2_sheet(tables.ranking.table, paper.table2() if tables.beside_paper else None),
     )
 
 
-def _table1_sheet(ours: pd.DataFrame, published: pd.DataFrame | None) -> _Sheet:
+def _table1_sheet(ours: pd.DataFrame, published: pd.DataFrame | None) -> Sheet:
     """The best of each row is bold; each column of ours is followed by the paper's, if any."""
     ours = ours.set_index(_TABLE1_ROW)
     tables, header = [ours], ["Scenario", "IR", "Metric"]
@@ -303,13 +338,13 @@ def _table1_sheet(ours: pd.DataFrame, published: pd.DataFrame | None) -> _Sheet:
     rows = []
     for row in ours.index:
         scenario, ratio, metric = row
-        labels = (_Cell(scenario.replace("_", " ")), _Cell(f"{ratio:g}"), _Cell(metric))
+        labels = (Cell(scenario.replace("_", " ")), Cell(f"{ratio:g}"), Cell(metric))
         pairs = zip(*(_cells(table.loc[row]) for table in tables), strict=True)
         rows.append([*labels, *(cell for pair in pairs for cell in pair)])
-    return _Sheet("Table I: means over the folds", header, 3, rows)
+    return Sheet("Table I: means over the folds", header, 3, rows)
 
 
-def _table2_sheet(ours: pd.DataFrame, published: pd.DataFrame | None) -> _Sheet:
+def _table2_sheet(ours: pd.DataFrame, published: pd.DataFrame | None) -> Sheet:
     """The best mean of each metric is bold; each column of ours is followed by the paper's."""
     tables = {"ours": ours} if published is None else {"ours": ours, "paper": published}
     approaches = ours["approach"].unique()
@@ -320,18 +355,18 @@ def _table2_sheet(ours: pd.DataFrame, published: pd.DataFrame | None) -> _Sheet:
             header.append(metric if whose == "ours" else whose)
             columns.append(_cells(part["mean"], part["average_rank"]))
     rows = [
-        [_Cell(APPROACHES[name].title), *cells]
+        [Cell(APPROACHES[name].title), *cells]
         for name, *cells in zip(approaches, *columns, strict=True)
     ]
-    return _Sheet("Table II: means (and average ranks) over the partitions", header, 1, rows)
+    return Sheet("Table II: means (and average ranks) over the partitions", header, 1, rows)
 
 
-def _cells(scores: pd.Series, ranks: pd.Series | None = None) -> list[_Cell]:
+def _cells(scores: pd.Series, ranks: pd.Series | None = None) -> list[Cell]:
     """Returns printed scores, with ranks if given; all that print like the best are best."""
     printed = ["" if pd.isna(score) else f"{score:.4f}" for score in scores]
     best = max(printed, default="")  # in [0, 1] and of one length: strings compare as numbers
     suffixes = [""] * len(printed) if ranks is None else [f" ({rank:.2f})" for rank in ranks]
     return [
-        _Cell(text + suffix, best=text == best) if text else _Cell("-")
+        Cell(text + suffix, best=text == best) if text else Cell("-")
         for text, suffix in zip(printed, suffixes, strict=True)
     ]

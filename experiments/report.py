@@ -1,0 +1,125 @@
+"""The report of a study: `python -m experiments.report RESULTS`."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import tyro
+
+from twostage_jax.errors import InputError
+from twostage_jax.report import write_report
+
+PROGRAM = "python -m experiments.report"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Turns a study's records into one HTML page, RESULTS/report/index.html.
+
+    Its figures lie beside it as SVG, its tables as CSV. A study that is not finished gives a
+    partial report, which says what is missing.
+    """
+
+    results: tyro.conf.Positional[Path]
+    """The study's folder, such as results/demo-synthetic."""
+    watch: bool = False
+    """Make the page again whenever records have come, until Ctrl-C."""
+    interval: float = 30.0
+    """Seconds between two looks for new records, with --watch."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit status.
+
+    0: the page is written, or watching was ended. 2: bad input, or a file that cannot be written.
+    """
+    options = tyro.cli(Options, prog=PROGRAM, args=arguments)
+    try:
+        if options.watch:
+            watch(options.results, options.interval)
+        else:
+            print(write_report(options.results))
+    except InputError as error:
+        return _refuse(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _refuse(f"{where}{error.strerror or error}; mend this and start the command again")
+    except KeyboardInterrupt:  # how one stops watching
+        print()
+    return 0
+
+
+def _refuse(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def watch(results: Path, interval: float) -> None:
+    """Makes the report, and again whenever a file of the study has changed; never returns.
+
+    Raises:
+        InputError: as `write_report`, or an interval that is not above 0.
+        OSError: as `write_report`.
+    """
+    if not interval > 0:
+        raise InputError(f"--interval {interval:g} found, a number of seconds above 0 expected")
+    before = None
+    while True:
+        now = _state(results)
+        if now != before:
+            page = write_report(results, refresh=max(1, round(interval)))
+            print(f"{time.strftime('%H:%M:%S')} {page}", flush=True)
+            before = now
+        time.sleep(interval)
+
+
+class LiveReport:
+    """Keeps a study's report current while the study runs, and never disturbs it.
+
+    It is first drawn after a minute; drawing takes at most one fiftieth of the time from then on.
+    A report that cannot be drawn is a line of warning, whatever the reason: the study is worth
+    more.
+    """
+
+    _SHARE = 0.02
+    _FIRST = 60.0  # seconds
+
+    def __init__(self, folder: Path, warn: Callable[[str], None]):
+        """Draws nothing yet.
+
+        Args:
+            folder: of the study.
+            warn: takes a line for the user.
+        """
+        self._folder = folder
+        self._warn = warn
+        self._next = time.monotonic() + self._FIRST
+
+    def update(self) -> None:
+        """Draws the study as far as it has come, if it is time."""
+        if (started := time.monotonic()) >= self._next:
+            self.draw(refresh=int(self._FIRST))
+            ended = time.monotonic()
+            self._next = ended + max(self._FIRST, (ended - started) / self._SHARE)
+
+    def draw(self, refresh: int | None = None) -> Path | None:
+        """Draws the study as far as it has come; None, and a warning, if that fails."""
+        try:
+            return write_report(self._folder, refresh=refresh)
+        except Exception as error:
+            again = f"the study is not affected; try {PROGRAM} {self._folder}"
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            self._warn(f"no report: {reason} ({again})")
+            return None
+
+
+def _state(results: Path) -> set[tuple[Path, int]]:
+    """The study's own files and when each was written."""
+    files = [results / "study.json", *results.rglob("*.safetensors")]
+    return {(path, path.stat().st_mtime_ns) for path in files if path.exists()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Synthesised studies for the tests of the report: records drawn with known effects."""
+
+from pathlib import Path
+
+import numpy as np
+
+from twostage_jax.approach import APPROACHES
+from twostage_jax.description import Description, write_description
+from twostage_jax.exhibit import exhibit_features, write_exhibit
+from twostage_jax.partition import SCENARIOS, imbalance_ratios, partition_keys
+from twostage_jax.record import Record, RecordKey, write_record
+
+SETTINGS = {
+    "dataset": "folder",
+    "fingerprint": "f" * 64,
+    "classes": ["adipose <&>", *(f"class_{label}" for label in range(1, 8))],
+    "image_size": [150, 150],
+    "weights": "random",
+    "width": 1.0,
+    "epochs": 20,
+    "batch_size": 32,
+    "learning_rate": 1e-4,
+    "decay": 0.9,
+    "epsilon": 1e-7,
+    "epsilon_in_root": False,
+    "bn_momentum": 0.99,
+    "k_neighbors": 5,
+    "fresh_head": False,
+    "precision": "float32",
+    "seed": 0,
+}
+IMAGES_PER_CLASS = 62  # of a test fold: one of ten
+
+# Added to the share of test samples that the baseline gets right.
+EFFECTS = dict(zip(APPROACHES, (0, -0.1, 0.02, 0.03, 0.06, 0.04, 0.05, 0.05, 0.12), strict=True))
+
+
+def study_keys(scenarios=SCENARIOS, ratios=(1.0, 2.0, 5.0, 10.0), folds=10, approaches=APPROACHES):
+    """The paper's 1,090 records, or fewer."""
+    return [
+        RecordKey(*partition, approach)
+        for partition in partition_keys(tuple(scenarios), tuple(ratios), folds)
+        for approach in (approaches if partition.ratio > 1 else ["baseline"])
+    ]
+
+
+def make_record(key: RecordKey, settings=SETTINGS, images_per_class=IMAGES_PER_CLASS) -> Record:
+    """A record whose network is right as often as its approach's effect says."""
+    classes = len(settings["classes"])
+    rng = np.random.default_rng([key.fold, list(APPROACHES).index(key.approach), int(key.ratio)])
+    order = np.random.default_rng(key.fold).permutation(classes)
+    ratios = imbalance_ratios(key.scenario, key.ratio, classes)[np.argsort(order)]
+    label = np.repeat(np.arange(classes), images_per_class).astype(np.int32)
+    position = np.tile(np.arange(images_per_class), classes)
+    kept = position < np.maximum(1, images_per_class / ratios[label])
+    right = rng.random(len(label)) < 0.75 + EFFECTS[key.approach] - 0.03 * np.log(ratios[label])
+    predicted = np.where(right, label, rng.integers(0, classes, len(label)))
+    curve = np.stack([np.geomspace(1, 0.1, 20), np.linspace(0.5, 0.9, 20)], 1).astype(np.float32)
+    return Record(
+        key=key,
+        status="done",
+        reason="",
+        test_index=np.arange(len(label), dtype=np.int32),
+        label=label,
+        kept=kept,
+        probabilities=np.eye(classes, dtype=np.float32)[predicted],
+        curve1=curve,
+        curve2=curve if APPROACHES[key.approach].two_stages else curve[:0],
+        class_counts=np.maximum(1, 9 * images_per_class / ratios).astype(np.int32),
+        settings=settings,
+        settings_hash=Description(settings=settings).settings_hash,
+        versions={"jax": "0.10", "python": "3.11"},
+        device="cpu",
+        seconds={"stage1": 20.0, "features": 1.0, "stage2": 0.5},
+        images={"stage1": 9000, "stage2": 900},
+    )
+
+
+def write_study(
+    folder: Path, expected: list[RecordKey], records: list[Record], images=10 * IMAGES_PER_CLASS
+) -> Path:
+    """Writes a study's folder, without exhibits of images; `images` are those of a class."""
+    settings = records[0].settings if records else SETTINGS
+    description = Description(
+        settings=settings,
+        class_counts=[images] * len(settings["classes"]),
+        source="synthesised records",
+        commands=["python -m experiments.reproduce --preset paper"],
+        records=[key.path.as_posix() for key in expected],
+    )
+    write_description(folder, description)
+    for record in records:
+        write_record(folder / "records", record)
+    return folder
+
+
+def write_features(folder: Path, key: RecordKey, settings=SETTINGS) -> None:
+    """Writes an exhibit of features: one cloud a class, apart after stage 2."""
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.arange(len(settings["classes"])), 20).astype(np.int32)
+    centers = rng.normal(size=(len(settings["classes"]), 16))
+    before = centers[label] + rng.normal(size=(len(label), 16))
+    after = 2 * centers[label] + rng.normal(size=(len(label), 16))
+    settings_hash = Description(settings=settings).settings_hash
+    kept = np.ones(len(label), np.bool_)
+    write_exhibit(
+        folder, exhibit_features(key, settings_hash, before, after, label=label, kept=kept)
+    )

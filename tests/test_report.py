@@ -1,0 +1,499 @@
+"""The report: what a page holds, of whole, partial, empty and mixed studies."""
+
+import base64
+import dataclasses
+import html
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_study import SETTINGS, make_record, study_keys, write_features, write_study
+
+from experiments import report as command_line
+from twostage_jax import metrics, paper, tables
+from twostage_jax.approach import APPROACHES
+from twostage_jax.description import Description
+from twostage_jax.exhibit import ImageExhibit, exhibit_images, write_exhibit
+from twostage_jax.partition import FOLDS, RATIOS, SCENARIOS
+from twostage_jax.protocol import Protocol
+from twostage_jax.record import RecordKey, failed_record
+from twostage_jax.report import beyond, exhibits, pictures, provenance, style, write_report
+from twostage_jax.report.blocks import Table
+from twostage_jax.report.results import read_results
+from twostage_jax.tables import confusion_matrices
+
+ROOT = Path(__file__).parents[1]
+KEYS = study_keys(("linear", "half_minority"), (1.0, 2.0, 10.0), folds=3)
+TINY = study_keys(("linear",), (10.0,), folds=1)
+
+
+def failed(key, reason):
+    record = make_record(key)
+    names = ("class_counts", "settings", "settings_hash", "versions", "device")
+    return failed_record(key, reason, **{name: getattr(record, name) for name in names})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, small_image_set):
+    """A complete study with both exhibits, and its page."""
+    folder = write_study(tmp_path_factory.mktemp("whole"), KEYS, [make_record(k) for k in KEYS])
+    write_features(folder, KEYS[-1])
+    settings_hash = Description(settings=SETTINGS).settings_hash
+    write_exhibit(folder, exhibit_images(small_image_set, settings_hash, (0, 1)))
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(whole):
+    return (whole / "report" / "index.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def partial(tmp_path_factory):
+    """Nine approaches of one fold, one failed, and two folds of which there is nothing."""
+    expected = study_keys(("linear",), (10.0,), folds=3)
+    records = [make_record(key) for key in TINY[1:]]
+    folder = write_study(
+        tmp_path_factory.mktemp("partial"), expected, [failed(TINY[0], "nan <b>"), *records]
+    )
+    write_report(folder, refresh=7)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def partial_text(partial):
+    return (partial / "report" / "index.html").read_text()
+
+
+def test_every_exhibit_is_there_as_picture_and_svg(whole, text):
+    expected = {
+        "differences", "fig1-smote", "fig2-data-flow", "fig3-samples", "fig4-class-distributions",
+        "fig5-images-by-ratio", "fig6-metrics-by-ratio", "critical-differences-folds",
+        "critical-differences-partitions", "approaches-by-ratio", "spread", "test-folds",
+        "recall-by-class-size", "learning-curves", "feature-map", "cost",
+    }  # fmt: skip
+    assert {path.stem for path in (whole / "report").glob("*.svg")} == expected
+    for name in expected:
+        svg = (whole / "report" / f"{name}.svg").read_text()
+        assert ET.fromstring(svg).tag.endswith("svg")
+        (figure,) = re.findall(rf'<figure id="{name}">.*?</figure>', text, re.DOTALL)
+        assert base64.b64encode(svg.encode()).decode() in figure
+        assert f'href="{name}.svg"' in figure
+        assert len(re.search('alt="(.*?)"', figure)[1]) > 60, "says what it shows"
+
+
+def test_every_table_has_its_csv(whole, text):
+    names = re.findall('<article class="table" id="data-(.*?)">', text)
+    assert {"verdict", "order", "table1", "table2", "nemenyi", "settings", "cost"} <= {*names}
+    on_disk = {path.stem for path in (whole / "report").glob("*.csv")}
+    assert on_disk == {*names, "metrics"}
+    for name in names:
+        (article,) = re.findall(rf'id="data-{name}">.*?</article>', text, re.DOTALL)
+        rows = len(re.findall("<tr>", article.partition("<tbody>")[2]))
+        frame = pd.read_csv(whole / "report" / f"{name}.csv")
+        # A row of the printed Table II is three of the CSV: one a metric.
+        assert rows == (len(frame) // 3 if name == "table2" else len(frame)) > 0
+        assert f'href="{name}.csv"' in article
+
+
+def test_tables_are_those_of_the_study(whole):
+    made = read_results(whole).imbalanced
+    found = pd.read_csv(whole / "report" / "table2.csv")
+    pd.testing.assert_frame_equal(found, made.ranking.table)
+    order = pd.read_csv(whole / "report" / "order.csv")
+    means = made.ranking.table.query("metric == 'CBA'").sort_values("mean", ascending=False)
+    assert [cell.rsplit(" ", 2)[0] for cell in order["CBA"]] == [
+        APPROACHES[name].title for name in means["approach"]
+    ]
+
+
+def test_the_page_needs_nothing_else(text):
+    assert not re.search(r'(src|href|action)="(?!data:|#|[\w-]+\.(svg|csv)")', text)
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttp|import\(", text)
+    assert len(text.encode()) < 5e6
+    assert "http-equiv" not in text
+
+
+def test_names_of_classes_are_text_and_not_markup(text):
+    assert "adipose &lt;&amp;&gt;" in text
+    assert "adipose <&>" not in text
+
+
+def test_the_order_of_effects_is_found(whole):
+    verdict = pd.read_csv(whole / "report" / "verdict.csv")
+    assert len(verdict) == 9
+    assert (verdict["difference"] > 0).all()
+    assert (verdict["verdict"] == "too few folds").all(), "three folds"
+    assert verdict["rival"].iloc[0] == "Baseline"
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path, whole):
+    """In another process, where sets have another order."""
+    shutil.copytree(whole, tmp_path / "copy", ignore=shutil.ignore_patterns("report"))
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    command = [sys.executable, "-m", "experiments.report", str(tmp_path / "copy")]
+    environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, env=environment, check=True, timeout=300)
+    before, again = (
+        {path.name: path.read_bytes() for path in (folder / "report").iterdir()}
+        for folder in (whole, tmp_path / "copy")
+    )
+    assert before.keys() == again.keys()
+    assert [name for name in before if before[name] != again[name]] == []
+    assert "critical-differences-folds.svg" in before
+
+
+def test_a_partial_study_says_what_is_missing(partial_text):
+    assert "partial: 8 of 27 records done, 1 failed" in partial_text
+    assert '<meta http-equiv="refresh" content="7">' in partial_text
+    (gaps,) = re.findall(r'id="data-gaps">.*?</article>', partial_text, re.DOTALL)
+    rows = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", gaps)]
+    found = {tuple(row[:3]): row[3:] for row in rows}
+    assert ["1, 2", "missing", ""] in [found["linear", "10", "TS SMOTE+RUS"]]
+    assert [row for row in rows if "failed" in row] == [
+        ["linear", "10", "Baseline", "0", "failed", "nan &lt;b&gt;"]
+    ]
+    for words in ("Figs. 1 and 3 need images", "The map of features", "No test on ranks yet"):
+        assert words in partial_text
+
+
+def test_a_partial_study_decides_nothing(partial_text):
+    assert "One fold gives no interval" in partial_text
+    assert "wins" not in partial_text
+    assert "The study is not complete" in partial_text
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        [make_record(RecordKey("original", 1.0, 0, "baseline"))],
+        [make_record(RecordKey("linear", 2.0, 0, "ts_smote_rus"))],
+        [failed(RecordKey("linear", 2.0, 0, "baseline"), "out of memory")],
+    ],
+    ids=["none", "balanced", "one", "failed"],
+)
+def test_a_study_that_has_hardly_begun_has_a_page(tmp_path, records):
+    text = write_report(write_study(tmp_path, KEYS, records)).read_text()
+    done = sum(record.status == "done" for record in records)
+    assert f"partial: {done} of {len(KEYS)} records done" in text
+    assert "No verdict yet" in text
+    assert not re.search(r"\bnan\b", re.sub('"data:.*?"', "", text))
+
+
+def test_pictures_of_an_earlier_state_are_removed(tmp_path):
+    folder = write_study(tmp_path, TINY, [])
+    target = folder / "report"
+    target.mkdir()
+    for name in ("old.svg", "old.csv", "kept.txt"):
+        (target / name).write_text("old")
+    write_report(folder)
+    assert not (target / "old.svg").exists()
+    assert not (target / "old.csv").exists()
+    assert (target / "kept.txt").exists()
+
+
+def test_records_of_two_configurations_are_refused(tmp_path, capsys):
+    other = make_record(TINY[0], settings=SETTINGS | {"epochs": 5})
+    folder = write_study(tmp_path, TINY, [make_record(key) for key in TINY[1:]])
+    write_study(folder / "more", TINY, [other])
+    path = TINY[0].path
+    (folder / "records" / path).write_bytes((folder / "more" / "records" / path).read_bytes())
+    assert command_line.main([str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert re.fullmatch(r"error: record .*baseline.* has the settings .*; expected one .*\n", err)
+    assert not (folder / "report").exists()
+
+
+def test_an_exhibit_of_another_study_is_refused(tmp_path, capsys):
+    folder = write_study(tmp_path, TINY, [])
+    write_features(folder, TINY[-1], settings=SETTINGS | {"epochs": 5})
+    assert command_line.main([str(folder)]) == 2
+    assert "features.safetensors is of a study with settings" in capsys.readouterr().err
+
+
+def test_a_damaged_exhibit_is_named(tmp_path, capsys):
+    folder = write_study(tmp_path, TINY, [])
+    write_features(folder, TINY[-1])
+    path = folder / "exhibits" / "features.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert command_line.main([str(folder)]) == 2
+    assert "features.safetensors is not a whole exhibit" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_study_is_one_clear_line(tmp_path, capsys):
+    assert command_line.main([str(tmp_path / "nowhere")]) == 2
+    assert re.fullmatch(r"error: found no study\.json in .*nowhere.*\n", capsys.readouterr().err)
+
+
+def test_an_older_folder_says_that_it_does_not_say(tmp_path):
+    text = write_report(write_study(tmp_path, [], [])).read_text()
+    assert "0 records done, 0 failed; the folder does not say how many to expect" in text
+    assert "study.json does not say what this study is to cover" in text
+
+
+# The paper's numbers.
+
+PAPERS = SETTINGS | dataclasses.asdict(Protocol()) | {"dataset": "colorectal_histology"}
+PAPERS |= {"weights": "e" * 64}
+ITS_KEYS = study_keys(SCENARIOS, RATIOS, FOLDS)
+
+
+@pytest.fixture(scope="module")
+def its_records():
+    """As many as the paper's, which only differ in their keys: no more is looked at."""
+    one = make_record(ITS_KEYS[0], images_per_class=10)
+    return [dataclasses.replace(one, key=key) for key in ITS_KEYS]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, None),
+        ({"seed": 7}, None),
+        ({"width": 0.25}, "in width$"),
+        ({"dataset": "folder"}, "in the data set$"),
+        ({"image_size": [96, 96]}, "in the image size$"),
+        ({"weights": "random"}, "in the initial weights$"),
+        ({"epochs": 5, "decay": 0.99}, "in epochs, decay$"),
+    ],
+)
+def test_the_papers_numbers_stand_beside_the_papers_protocol_only(its_records, changes, words):
+    why = paper.why_not_comparable(PAPERS | changes, [625] * 8, its_records, "imbalanced")
+    assert (why is None) if words is None else re.search(words, why)
+
+
+def test_the_papers_numbers_stand_beside_the_papers_partitions_only(its_records):
+    def why(counts, records, test):
+        return paper.why_not_comparable(PAPERS, counts, records, test)
+
+    assert why([625] * 8, its_records, "imbalanced") is None
+    assert why([625] * 7 + [626], its_records, "imbalanced").endswith("in the data set")
+    assert why([625] * 8, its_records[:-1], "imbalanced").endswith("approaches that are done")
+    assert why([625] * 8, its_records, "balanced").endswith("balance of the test folds")
+
+
+@pytest.mark.parametrize(("why", "expected"), [(None, "paper-cells"), ("width", "paper-table2")])
+def test_the_page_compares_with_the_paper_or_says_why_not(whole, why, expected):
+    results = dataclasses.replace(read_results(whole), why_absent=why)
+    blocks = exhibits.beside_paper(results)
+    assert [block.name for block in blocks if isinstance(block, Table)] == [expected]
+    assert (why is None) or "width" in blocks[0].text
+
+
+def test_every_cell_of_the_paper_is_compared():
+    ours = [make_record(key) for key in study_keys(ratios=RATIOS[1:], folds=1)]
+    made = tables.make_tables(ours, expected=[], why_absent=None)
+    cells = exhibits.compare(made)
+    assert list(cells["table"].value_counts()[["I", "II", "II, rank"]]) == [36 * 4, 27, 27]
+    one = cells.query("table == 'I' and scenario == 'single minority' and ratio == '5'")
+    row = one.query("metric == 'CBA' and title == 'IS ROS'").iloc[0]
+    assert row["paper"] == 0.8949
+    assert row["difference"] == pytest.approx(row["ours"] - 0.8949)
+    best = cells.query("table == 'II' and title == 'TS SMOTE+RUS' and metric == 'MAvG'").iloc[0]
+    assert best["paper"] == 0.9050
+
+
+# Parts.
+
+
+def test_the_reader_chooses_among_all_confusion_matrices(whole, text):
+    source = re.search('id="confusion-data">(.*?)</script>', text, re.DOTALL)[1]
+    data = json.loads(source)
+    results = read_results(whole)
+    for test, matrices in (
+        ("imbalanced", results.imbalanced.matrices),
+        ("balanced", results.balanced.matrices),
+    ):
+        for key, matrix in matrices.items():
+            cell = data["cells"].index(f"{key.scenario.replace('_', ' ')}, ratio {key.ratio:g}")
+            own = data["counts"][f"{key.approach}/{cell}"][str(key.fold)]
+            assert own[test] == matrix.ravel().tolist()
+    assert data["classes"][0] == "adipose <&>"
+    # What is shown first, and on paper, is the sum over the folds.
+    first = html.unescape(re.search('id="confusion-title">(.*?)</p>', text)[1])
+    assert first == "TS SMOTE+RUS, linear, ratio 2, all folds"
+    (table,) = re.findall('id="table-confusion">.*?</table>', text, re.DOTALL)
+    shown = re.findall(r'<td class="number">(?:<strong>)?(\d+)', table)
+    keys = [RecordKey("linear", 2.0, fold, "ts_smote_rus") for fold in range(3)]
+    summed = sum(results.imbalanced.matrices[key] for key in keys)
+    assert list(map(int, shown)) == summed.ravel().tolist()
+
+
+def test_recall_by_size_keeps_every_class():
+    records = [make_record(key) for key in TINY]
+    matrices = confusion_matrices(records, "balanced")
+    found = beyond.recall_by_size(records, matrices)
+    assert list(found["approach"].unique()) == list(APPROACHES)
+    assert (found.groupby("approach")["classes"].sum() == 8).all()
+    for record in records:
+        own = found[found["approach"] == record.key.approach]
+        weighted = (own["recall"] * own["classes"]).sum() / 8
+        assert weighted == pytest.approx(metrics.average_accuracy(matrices[record.key]))
+        assert (own["images"] * own["classes"]).sum() == pytest.approx(record.class_counts.sum())
+        assert own["images"].is_monotonic_increasing
+
+
+def test_a_network_that_approaches_share_costs_once():
+    cells = beyond.cost_of_cells([make_record(key) for key in TINY]).set_index("sampler")
+    assert list(cells.index) == ["baseline", "is_rus", "is_ros", "is_smote"]
+    assert cells["networks"].tolist() == [1, 1, 1, 1]
+    assert cells["heads"].tolist() == [3, 0, 0, 2]
+    assert cells["stage1"].tolist() == [20.0] * 4
+    assert cells["stage2"].tolist() == [2.0, 0.5, 0.5, 1.5]  # half a second a record
+    assert cells["images_per_second"].tolist() == [450.0] * 4
+
+
+def test_every_setting_is_explained():
+    protocol = {field.name for field in dataclasses.fields(Protocol)}
+    assert protocol <= provenance.SETTINGS.keys()
+    assert {*SETTINGS} - {"dataset", "fingerprint", "classes"} == provenance.SETTINGS.keys()
+
+
+def test_settings_and_commands_are_printed(text):
+    (settings,) = re.findall(r'id="data-settings">.*?</article>', text, re.DOTALL)
+    assert "<td>0.9</td><td>silent</td>" in settings
+    assert "python -m experiments.reproduce --preset paper" in text
+    assert "f" * 64 in text
+
+
+def test_interpolation_ends_at_the_real_images():
+    pair = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3)).astype(np.uint8)
+    images = pictures.interpolate(pair, (0.0, 0.5, 1.0))
+    assert np.array_equal(images[[0, 2]], pair)
+    middle = pair.astype(int).sum(axis=0) / 2
+    assert np.abs(images[1] - middle).max() <= 0.5
+
+
+def test_an_exhibit_of_images_has_as_many_as_the_smallest_class(small_image_set):
+    made = exhibit_images(small_image_set, "abc", None)
+    assert isinstance(made, ImageExhibit)
+    assert made.samples.shape == (8, 5, 32, 32, 3)
+    assert len(made.pair) == 0
+    for label, own in enumerate(made.samples):
+        members = small_image_set.images[small_image_set.labels == label]
+        assert all((image == members).all(axis=(1, 2, 3)).any() for image in own)
+
+
+# The standard matrices of how colours appear without one kind of cone (Machado et al., 2009,
+# severity 1), on linear RGB.
+SIGHT = {
+    "all cones": np.eye(3),
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+}
+
+
+def lab(color, sight):
+    """CIE L*a*b* of a colour as it appears."""
+    srgb = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(np.array(sight) @ linear, 0, 1)
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(np.maximum(to_xyz @ seen / [0.9505, 1, 1.089], 0.008856))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_any_reader_tells_approaches_apart_by_colour(sight):
+    """A difference of 10 is seen at a glance."""
+    assert style.COLORS.keys() == style.MARKERS.keys() == APPROACHES.keys()
+    for one, other in itertools.combinations(APPROACHES, 2):
+        colors = (lab(style.COLORS[name], SIGHT[sight]) for name in (one, other))
+        assert np.linalg.norm(np.subtract(*colors)) > 15, (one, other)
+
+
+# The command line, while a study runs.
+
+
+def test_watching_draws_again_when_records_come_and_ends_quietly(tmp_path, monkeypatch, capsys):
+    folder = write_study(tmp_path, TINY, [])
+    drawn, looks = [], []
+
+    def draw(results, refresh):
+        drawn.append((len(list(results.rglob("*.safetensors"))), refresh))
+        return results / "report" / "index.html"
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 2:
+            write_study(folder, TINY, [make_record(TINY[0])])
+        if len(looks) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "write_report", draw)
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert command_line.main([str(folder), "--watch", "--interval", "9"]) == 0
+    assert drawn == [(0, 9), (1, 9)]
+    assert looks == [9] * 4
+    assert capsys.readouterr().err == ""
+
+
+def test_an_interval_is_above_zero(tmp_path, capsys):
+    assert command_line.main([str(tmp_path), "--watch", "--interval", "0"]) == 2
+    assert "--interval 0 found" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_drawn_is_a_warning(tmp_path):
+    warnings = []
+    live = command_line.LiveReport(tmp_path / "nowhere", warnings.append)
+    assert live.draw() is None
+    (line,) = warnings
+    assert line.startswith("no report: found no study.json")
+    assert "the study is not affected" in line
+
+
+def test_a_running_study_spends_a_fiftieth_of_its_time_on_the_report(monkeypatch, tmp_path):
+    clock = itertools.count(0.0, 1.0)
+    now = [0.0]
+    drawn = []
+
+    def draw(folder, refresh):
+        drawn.append(now[0])
+        now[0] += 5  # seconds that drawing takes
+        return folder
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(command_line, "write_report", draw)
+    live = command_line.LiveReport(tmp_path, drawn.append)
+    for _ in clock:
+        now[0] += 1
+        live.update()
+        if now[0] > 3000:
+            break
+    assert drawn[0] == 60
+    assert 0.01 < 5 * len(drawn) / now[0] <= 0.02
+
+
+@pytest.mark.slow
+def test_the_report_of_the_papers_study_takes_less_than_30_seconds(tmp_path):
+    keys = ITS_KEYS
+    assert len(keys) == 1090
+    records = [make_record(key, settings=PAPERS) for key in keys]
+    folder = write_study(tmp_path, keys, records, images=625)
+    write_features(folder, keys[-1], settings=PAPERS)
+    started = time.perf_counter()
+    written = write_report(folder)
+    assert time.perf_counter() - started < 30
+    assert written.stat().st_size < 5e6
+    assert "complete: 1,090 records" in written.read_text()
+    assert len(pd.read_csv(written.parent / "paper-cells.csv")) == 36 * 4 + 27 + 27

@@ -1,0 +1,108 @@
+"""Writes the report: `report/index.html` in a study's folder, its SVG and CSV files beside it."""
+
+import base64
+import json
+import os
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from twostage_jax import __version__
+from twostage_jax.files import write_atomically
+from twostage_jax.report import beyond, exhibits, provenance, style, verdict
+from twostage_jax.report.blocks import Picture, Table
+from twostage_jax.report.results import Results, read_results
+from twostage_jax.tables import csv
+
+FOLDER = "report"
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("twostage_jax.report", "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def write_report(folder: str | os.PathLike[str], *, refresh: int | None = None) -> Path:
+    """Makes the report of a study as far as it has come; equal folders give equal bytes.
+
+    Args:
+        folder: of the study, with `study.json` and `records`.
+        refresh: seconds after which a browser is to load the page again while the study is not
+            complete; None for never.
+
+    Returns:
+        the path of the page.
+
+    Raises:
+        InputError: no study lies there, or one that is damaged or mixed with another.
+        OSError: the disk is full, the folder is read-only, ...; each file is whole or untouched.
+    """
+    results = read_results(Path(folder))
+    files = render(results, None if results.complete else refresh)
+    target = Path(folder) / FOLDER
+    # The page comes last, so that a figure that it shows is never older than the page.
+    for name, text in sorted(files.items(), key=lambda item: item[0].endswith(".html")):
+        write_atomically(target / name, text.encode())
+    for path in [*target.glob("*.svg"), *target.glob("*.csv")]:
+        if path.name not in files:  # of an earlier state of the study
+            path.unlink(missing_ok=True)
+    return target / "index.html"
+
+
+def render(results: Results, refresh: int | None) -> dict[str, str]:
+    """The files of the report: name and text.
+
+    Args:
+        results: of the study.
+        refresh: as for `write_report`.
+    """
+    files = {"metrics.csv": csv(results.scores, {})}
+    with style.quiet():
+        sections = [part.section(results) for part in (verdict, exhibits, beyond, provenance)]
+        pictures = {}
+        for section in sections:
+            for block in section.blocks:
+                if isinstance(block, Picture):
+                    pictures[block.name] = files[f"{block.name}.svg"] = style.svg(block.figure)
+                elif isinstance(block, Table):
+                    files[f"{block.name}.csv"] = block.csv
+    # As images and not as elements: the names within one figure do not meet those of another.
+    sources = {
+        name: "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
+        for name, text in pictures.items()
+    }
+    files["index.html"] = _TEMPLATES.get_template("page.html.jinja").render(
+        title=f"Two-stage resampling on {_data_name(results)}",
+        status=_status(results),
+        sections=sections,
+        sources=sources,
+        refresh=refresh,
+        version=__version__,
+        as_json=_as_json,
+    )
+    return files
+
+
+def _data_name(results: Results) -> str:
+    return results.description.source or results.description.settings["dataset"]
+
+
+def _status(results: Results) -> str:
+    """How much of the study is there, in a sentence."""
+    done, failed = len(results.done), len(results.failed)
+    if results.missing is None:
+        return f"{done:,} records done, {failed} failed; the folder does not say how many to expect"
+    if results.complete:
+        return f"complete: {done:,} records"
+    total = done + failed + len(results.missing)
+    return f"partial: {done:,} of {total:,} records done, {failed} failed"
+
+
+def _as_json(data: dict) -> Markup:
+    """JSON that may stand in a script element, whatever the class names hold."""
+    text = json.dumps(data, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
