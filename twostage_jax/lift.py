@@ -1,16 +1,24 @@
-"""Lifting: a function is written for one network and runs for many."""
+"""Lifting: a function is written for one network and runs for many, on all devices of a machine."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-# Backends on which members run one after another: there one network keeps all cores busy.
+# Backends on which a device runs its members one after another: there one network keeps all cores
+# busy.
 SEQUENTIAL = ("cpu",)
+_AXIS = "members"
 
 
 class Lifted:
-    """A function of one member, compiled and lifted over a leading member axis."""
+    """A function of one member, compiled and lifted over a leading member axis.
+
+    The axis is sharded over a mesh of this process's devices. No member needs another's numbers,
+    so devices never wait for each other within a call.
+    """
 
     def __init__(
         self,
@@ -26,56 +34,98 @@ class Lifted:
             function: pure, of positional arguments.
             shared: positions of the arguments that all members share, without a member axis.
             donated: positions of the arguments whose memory the result may reuse.
-            sequential: call one compiled program for a member at a time rather than one for all
-                of them (`jax.vmap`); by default as measured best for the backend. Each member
-                then gets bit for bit what it would get alone.
+            sequential: call one compiled program for a member a device at a time rather than one
+                for all of them (`jax.vmap`); by default as measured best for the backend. Each
+                member then gets bit for bit what it would get alone.
         """
-        self._shared = shared
         if sequential is None:
             sequential = jax.default_backend() in SEQUENTIAL
+        self._shared = shared
         self._sequential = sequential
-        self._program = jax.jit(
-            function if sequential else self._over_members(function), donate_argnums=donated
-        )
+        self._mesh = Mesh(np.array(jax.local_devices()), (_AXIS,))
+        self._function = function
+        self._program = jax.jit(self._on_devices, donate_argnums=donated)
 
-    def _over_members(self, function: Callable) -> Callable:
-        def lifted(*arguments):
-            axes = [None if i in self._shared else 0 for i in range(len(arguments))]
-            return jax.vmap(function, in_axes=axes)(*arguments)
+    def _spec(self, position: int) -> PartitionSpec:
+        return PartitionSpec() if position in self._shared else PartitionSpec(_AXIS)
 
-        return lifted
+    def _on_devices(self, *arguments):
+        """The program of all devices: each has its members' part of the arguments."""
+        positions = range(len(arguments))
+        axes = [None if i in self._shared else 0 for i in positions]
 
-    def _of_member(self, arguments: tuple, member: int) -> list:
-        return [
-            argument if i in self._shared else jax.tree.map(lambda leaf: leaf[member], argument)
-            for i, argument in enumerate(arguments)
-        ]
+        def of_device(*own):
+            if not self._sequential:
+                return jax.vmap(self._function, in_axes=axes)(*own)
+            one = (
+                argument if axis is None else jax.tree.map(lambda leaf: leaf[0], argument)
+                for argument, axis in zip(own, axes, strict=True)
+            )
+            return jax.tree.map(lambda leaf: leaf[None], self._function(*one))
+
+        return jax.shard_map(
+            of_device,
+            mesh=self._mesh,
+            in_specs=tuple(map(self._spec, positions)),
+            out_specs=PartitionSpec(_AXIS),
+            check_vma=False,
+        )(*arguments)
 
     def __call__(self, *arguments):
         """Applies the function to every member; results have a leading member axis."""
-        if not self._sequential:
-            return self._program(*arguments)
         own = next(a for i, a in enumerate(arguments) if i not in self._shared)
-        members = range(len(jax.tree.leaves(own)[0]))
-        results = [self._program(*self._of_member(arguments, member)) for member in members]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+        members = len(jax.tree.leaves(own)[0])
+        devices = self._mesh.size
+        at_once = devices if self._sequential else -(-members // devices) * devices
+        results = []
+        for first in range(0, members, at_once):
+            # Where members run out, the last one fills the places of a call.
+            chosen = np.minimum(np.arange(first, first + at_once), members - 1)
+            placed = [self._place(i, a, chosen, members) for i, a in enumerate(arguments)]
+            results.append(self._program(*placed))
+        if len(results) == 1:
+            (result,) = results
+        else:
+            result = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *results)
+        if -members % at_once:
+            result = jax.tree.map(lambda leaf: leaf[:members], result)
+        return result
+
+    def _place(self, position: int, argument, chosen: np.ndarray, members: int):
+        """An argument of one call, on the devices that work on it."""
+        if position not in self._shared and not np.array_equal(chosen, np.arange(members)):
+            argument = _take(argument, chosen)
+        return jax.device_put(argument, NamedSharding(self._mesh, self._spec(position)))
 
     def memory(self, *arguments) -> int:
-        """Bytes of device memory that a call takes, as XLA plans it; compiles the program.
+        """Bytes of memory that a call takes of a device, as XLA plans it; compiles the program.
 
         Members that run one after another count in full: the arguments of those that wait, too.
 
         Args:
             arguments: as for a call; arrays, or their shapes (`jax.ShapeDtypeStruct`).
         """
-        waiting = 0
+        waiting, devices = 0, self._mesh.size
         if self._sequential:
-            everyone = jax.eval_shape(lambda *own: own, *arguments)
-            arguments = jax.eval_shape(lambda *own: self._of_member(own, 0), *arguments)
-            waiting = _bytes(everyone) - _bytes(arguments)
+            everyone = jax.eval_shape(lambda *all_members: all_members, *arguments)
+            arguments = [
+                argument
+                if i in self._shared
+                else jax.tree.map(
+                    lambda leaf: jax.ShapeDtypeStruct((devices, *leaf.shape[1:]), leaf.dtype),
+                    argument,
+                )
+                for i, argument in enumerate(everyone)
+            ]
+            waiting = (_bytes(everyone) - _bytes(arguments)) // devices
         plan = self._program.lower(*arguments).compile().memory_analysis()
         inside = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
         return inside + plan.temp_size_in_bytes + waiting
+
+
+@jax.jit
+def _take(tree, rows):
+    return jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
 def _bytes(shapes) -> int:

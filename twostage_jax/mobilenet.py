@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from twostage_jax.depthwise import depthwise, shifts
+
 # Output channels at width 1 and stride of the thirteen depthwise-separable blocks.
 BLOCKS = (
     (64, 1),
@@ -32,22 +34,6 @@ BATCH_NORM_EPSILON = 1e-3
 # activations; a depthwise filter sees 9 inputs, whatever the number of channels.
 _he_normal = nnx.initializers.he_normal()
 _depthwise_normal = nnx.initializers.normal((2 / 9) ** 0.5)
-
-
-def _shifts(x: Float[Array, "b h w c"], stride: int) -> list[Float[Array, "b i j c"]]:
-    """The nine views of `x` that a 3 x 3 kernel meets, in row-major kernel order.
-
-    Stride 1 pads one pixel on each side, stride 2 one pixel after the end, as Keras's blocks do
-    ("same" padding would turn 75 pixels into 38, not 37).
-    """
-    before = 1 if stride == 1 else 0
-    x = jnp.pad(x, ((0, 0), (before, 1), (before, 1), (0, 0)))
-    height, width = ((size - 3) // stride + 1 for size in x.shape[1:3])
-    return [
-        x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
-        for i in range(3)
-        for j in range(3)
-    ]
 
 
 def _product(x: Float[Array, "b h w c"], kernel: Float[Array, "c o"]) -> Float[Array, "b h w o"]:
@@ -107,7 +93,7 @@ class Stem(nnx.Module):
         """Halves the height and the width."""
         # Keras pads this layer "same": an odd size on both sides, an even one only at the end.
         x = jnp.pad(x, ((0, 0), (x.shape[1] % 2, 0), (x.shape[2] % 2, 0), (0, 0)))
-        patches = jnp.concatenate(_shifts(x, stride=2), axis=-1)
+        patches = jnp.concatenate(shifts(x, stride=2), axis=-1)
         x = _product(patches, self.kernel[...].astype(x.dtype))
         return jax.nn.relu6(self.norm(x, valid))
 
@@ -127,8 +113,7 @@ class SeparableBlock(nnx.Module):
     ) -> Float[Array, "b i j o"]:
         """Divides the height and the width by the stride, rounding down."""
         taps = self.depthwise[...].astype(x.dtype)
-        x = sum(view * tap for view, tap in zip(_shifts(x, self.stride), taps, strict=True))
-        x = jax.nn.relu6(self.depthwise_norm(x, valid))
+        x = jax.nn.relu6(self.depthwise_norm(depthwise(x, taps, self.stride), valid))
         x = _product(x, self.pointwise[...].astype(x.dtype))
         return jax.nn.relu6(self.pointwise_norm(x, valid))
 
