@@ -28,7 +28,7 @@ from twostage_jax.partition import FOLDS, RATIOS, SCENARIOS
 from twostage_jax.protocol import Protocol
 from twostage_jax.record import RecordKey, failed_record
 from twostage_jax.report import beyond, exhibits, pictures, provenance, style, write_report
-from twostage_jax.report.blocks import Table
+from twostage_jax.report.blocks import Table, make_table
 from twostage_jax.report.results import read_results
 from twostage_jax.tables import confusion_matrices
 
@@ -97,7 +97,7 @@ def test_every_table_has_its_csv(whole, text):
     names = re.findall('<article class="table" id="data-(.*?)">', text)
     assert {"verdict", "order", "table1", "table2", "nemenyi", "settings", "cost"} <= {*names}
     on_disk = {path.stem for path in (whole / "report").glob("*.csv")}
-    assert on_disk == {*names, "metrics"}
+    assert on_disk == {*names, "metrics", "confusion"}
     for name in names:
         (article,) = re.findall(rf'id="data-{name}">.*?</article>', text, re.DOTALL)
         rows = len(re.findall("<tr>", article.partition("<tbody>")[2]))
@@ -329,6 +329,24 @@ def test_the_reader_chooses_among_all_confusion_matrices(whole, text):
     keys = [RecordKey("linear", 2.0, fold, "ts_smote_rus") for fold in range(3)]
     summed = sum(results.imbalanced.matrices[key] for key in keys)
     assert list(map(int, shown)) == summed.ravel().tolist()
+
+
+def test_all_confusion_matrices_are_in_the_csv(whole):
+    found = pd.read_csv(whole / "report" / "confusion.csv")
+    results = read_results(whole)
+    assert len(found) == 8 * 2 * len(results.done)
+    assert found["true_class"][0] == "adipose <&>"
+    own = found.query("scenario == 'half_minority' and ratio == 10 and fold == 2")
+    own = own.query("approach == 'fs_ros' and test_fold == 'balanced'")
+    matrix = results.balanced.matrices[RecordKey("half_minority", 10.0, 2, "fs_ros")]
+    assert np.array_equal(own.iloc[:, -8:], matrix)
+
+
+def test_a_p_value_is_never_printed_as_zero():
+    frame = pd.DataFrame({"p": [0.0, 9e-5, 1.1e-4, 0.04986, np.nan]})
+    table = make_table("p", "", "", frame, header={"p": "p"}, decimals={"p": 4}, small={"p"})
+    printed = [row[0].text for row in table.sheet.rows]
+    assert printed == ["<0.0001", "<0.0001", "0.0001", "0.0499", "-"]
 
 
 def test_recall_by_size_keeps_every_class():

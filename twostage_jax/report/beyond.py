@@ -1,5 +1,6 @@
 """What the paper does not show: tests, classes, errors, learning, features and cost."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import Float
 
 from twostage_jax import metrics
 from twostage_jax.approach import APPROACHES
-from twostage_jax.record import Record
+from twostage_jax.record import Record, RecordKey
 from twostage_jax.report import charts, pictures
 from twostage_jax.report.blocks import (
     Block,
@@ -27,7 +28,7 @@ from twostage_jax.report.statistics import (
     scores_by_fold,
     scores_by_partition,
 )
-from twostage_jax.tables import METRICS, Cell, Matrices, Sheet
+from twostage_jax.tables import METRICS, Cell, Matrices, Sheet, csv
 
 _SIZE_BINS = 6
 
@@ -113,7 +114,8 @@ def _ranks(frame: pd.DataFrame) -> list[Block]:
                 "Nemenyi's test, already corrected for all pairs of approaches.",
                 pd.DataFrame(p_values, columns=columns),
                 header={"unit": "Blocks", "metric": "Metric", "rival": "Rival", "p": "p"},
-                decimals={"p": 3},
+                decimals={"p": 4},
+                small={"p"},
                 folded=True,
             )
         )
@@ -256,7 +258,22 @@ def _confusions(results: Results) -> Confusions:
         "approach": approach,
         "cell": cells.index((scenario, ratio)),
     }
-    return Confusions(data, _confusion_sheet(title, sum(chosen), data["classes"]))
+    both = {"imbalanced": imbalanced, "balanced": balanced}
+    sheet = _confusion_sheet(title, sum(chosen), data["classes"])
+    return Confusions(data, sheet, _confusion_csv(both, data["classes"]))
+
+
+def _confusion_csv(both: Mapping[str, Matrices], classes: list[str]) -> str:
+    """All matrices: a row a true class, a column a predicted one."""
+    rows = [
+        (*dataclasses.astuple(key), test, name, *line)
+        for test, matrices in both.items()
+        for key, matrix in matrices.items()
+        for name, line in zip(classes, matrix, strict=True)
+    ]
+    names = [*(field.name for field in dataclasses.fields(RecordKey)), "test_fold", "true_class"]
+    predicted = [f"predicted as {name}" for name in classes]
+    return csv(pd.DataFrame(rows, columns=names + predicted), {})
 
 
 def _confusion_sheet(title: str, matrix: metrics.Matrix, classes: list[str]) -> Sheet:
@@ -323,8 +340,7 @@ def _features(results: Results) -> list[Block]:
             f"{key.ratio:g}, fold {key.fold}: the whole test fold ({len(exhibit.label)} images) in "
             "the head's hidden layer (1,024 units after the ReLU). The features that stage 2 is "
             "trained on stay as they are, only the head moves, and this layer is what it moves. "
-            "One principal component analysis of both panels together: the same place means the "
-            "same activations."
+            "One principal component analysis of both panels together: their axes are the same."
             + (" Stage 2 began from a new head, whose units are other ones." if fresh else ""),
             pictures.feature_map(exhibit, results.classes),
         )
@@ -381,7 +397,7 @@ def _costs(records: list[Record]) -> list[Block]:
         text += f", {images / seconds['stage1']:,.0f} a second"
     titled = cells.assign(
         scenario=cells["scenario"].map(charts.title_of),
-        sampler=[(APPROACHES[name].image_sampler or "none").upper() for name in cells["sampler"]],
+        sampler=[(APPROACHES[n].image_sampler or "").upper() or "none" for n in cells["sampler"]],
     )
     table: Table = make_table(
         "cost",
@@ -418,7 +434,7 @@ def _costs(records: list[Record]) -> list[Block]:
         "training speed of stage 1; the first networks of a process include its compilation.",
         charts.costs(cells),
     )
-    return [Text((text + ".",)), picture, table]
+    return [picture, Text((text + ".",)), table]
 
 
 def _networks_once(records: list[Record]) -> list[Record]:

@@ -1,7 +1,7 @@
 """What a report is made of: sections of text, notices, pictures, tables and a matrix to choose."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -55,6 +55,8 @@ class Confusions:
     data: dict
     default: Sheet
     """Shown first, and on paper."""
+    csv: str
+    """All of them, a row a true class."""
 
 
 Block = Text | Notice | Picture | Table | Confusions
@@ -76,6 +78,7 @@ def make_table(
     *,
     header: Mapping[str, str],
     decimals: Mapping[str, int],
+    small: Collection[str] = (),
     folded: bool = False,
 ) -> Table:
     """A table of a frame's columns.
@@ -87,11 +90,12 @@ def make_table(
         frame: its rows.
         header: the columns to print, and what to call them.
         decimals: of the columns with numbers; they stand to the right of the others.
+        small: columns whose values below the last decimal are printed as that, such as <0.001.
         folded: closed at first.
     """
     columns = sorted(header, key=lambda column: column in decimals)
     rows = [
-        [Cell(_printed(row[column], decimals.get(column))) for column in columns]
+        [Cell(_printed(row[name], decimals.get(name), name in small)) for name in columns]
         for row in frame.to_dict("records")
     ]
     labels = sum(column not in decimals for column in columns)
@@ -99,7 +103,9 @@ def make_table(
     return Table(name, caption, sheet, csv(frame, {}), folded)
 
 
-def _printed(value, decimals: int | None) -> str:
+def _printed(value, decimals: int | None, small: bool) -> str:
     if pd.isna(value):
         return "-"
+    if small and value < 10**-decimals:
+        return f"<{10**-decimals:.{decimals}f}"
     return str(value) if decimals is None else f"{value:,.{decimals}f}"

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from twostage_jax import __version__
 from twostage_jax.files import write_atomically
 from twostage_jax.report import beyond, exhibits, provenance, style, verdict
-from twostage_jax.report.blocks import Picture, Table
+from twostage_jax.report.blocks import Confusions, Picture, Table
 from twostage_jax.report.results import Results, read_results
 from twostage_jax.tables import csv
 
@@ -70,6 +70,8 @@ def render(results: Results, refresh: int | None) -> dict[str, str]:
                     pictures[block.name] = files[f"{block.name}.svg"] = style.svg(block.figure)
                 elif isinstance(block, Table):
                     files[f"{block.name}.csv"] = block.csv
+                elif isinstance(block, Confusions):
+                    files["confusion.csv"] = block.csv
     # As images and not as elements: the names within one figure do not meet those of another.
     sources = {
         name: "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()

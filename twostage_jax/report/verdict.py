@@ -164,7 +164,8 @@ def _table(rows: dict[str, list[Difference]]) -> Table:
         "independent. Even folds share training images, and percentile intervals of ten values "
         "are somewhat too narrow: read them as the least uncertainty. The intervals are not "
         "corrected for their number. The best of a space is the one of highest mean AvAcc on "
-        "these very partitions, which favours the rival.",
+        "these very partitions: in AvAcc that favours the rival; in another metric another may be "
+        "the best, see the order.",
         frame,
         header={
             "metric": "Metric",

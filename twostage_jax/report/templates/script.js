@@ -11,7 +11,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     const number = head.classList.contains("number");
     const key = (row) => {
       const text = row.cells[head.cellIndex].textContent;
-      return number ? Number.parseFloat(text.replaceAll(",", "")) : text;
+      return number ? Number.parseFloat(text.replaceAll(/[,<]/g, "")) : text;
     };
     const compare = (a, b) => {
       // What is no number stands last either way.
@@ -55,7 +55,6 @@ if (source) {
         const cell = row.cells[j + 1];
         cell.textContent = count;
         cell.style.background = count ? `rgba(${i === j ? "0, 114, 178" : "213, 94, 0"}, ${0.08 + 0.72 * share})` : "";
-        cell.style.color = share > 0.6 && i === j ? "#fff" : "";
         cell.title = `${data.classes[i]} predicted as ${data.classes[j]}: ${count} of ${total}`;
       });
     });
