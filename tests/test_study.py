@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -17,6 +21,7 @@ from twostage_jax.protocol import Protocol
 from twostage_jax.record import RecordKey, read_record, read_records, same_result, write_record
 from twostage_jax.study import GroupDone, Scope, Study
 
+ROOT = Path(__file__).parents[1]
 EVERYTHING = Scope(
     ("linear", "single_majority", "single_minority", "half_minority"),
     (1.0, 2.0, 5.0, 10.0),
@@ -355,3 +360,125 @@ def test_writing_records_keeps_what_is_there_when_the_disk_is_full(trained, monk
         write_record(trained.records, record)
     assert path.read_bytes() == before
     assert not [p for p in path.parent.iterdir() if p.name.endswith(".tmp")]
+
+
+# --- How many at a time, and where ---
+
+
+@pytest.mark.parametrize(
+    ("members", "groups"), [(4, 147), (10, 49), (20, 30), (40, 22), (1000, 16)]
+)
+def test_groups_have_room_for_whole_cells_of_equal_steps(members, groups):
+    """Every network once, none waiting for another by more than a batch."""
+    arguments = {"output": Path("unused"), "checkpoints": Path("unused"), "members": members}
+    protocol = Protocol()
+    study = Study(blank_images([625] * 8), "blank", protocol, None, EVERYTHING, **arguments)
+    networks = [network for group in study.groups for network in group]
+    assert len(networks) == len({(net.partition, net.sampler) for net in networks}) == 490
+    assert max(map(len, study.groups)) <= members
+    assert len(study.groups) == groups
+    for group in study.groups:
+        sizes = [network.images for network in group]
+        assert max(sizes) - min(sizes) < protocol.batch_size
+
+
+def test_a_device_without_memory_gets_half_and_the_others_too(make, monkeypatch):
+    """The records are those of groups that fitted from the start."""
+    folds = dataclasses.replace(SMALL, folds=3, approaches=("baseline", "is_rus"))
+    study = make(folds, members=3)
+    train, asked = study._trainer.train_networks, []
+
+    def too_large(plans, *rest):
+        asked.append(len(plans))
+        if len(plans) > 1:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return train(plans, *rest)
+
+    monkeypatch.setattr(study._trainer, "train_networks", too_large)
+    with pytest.warns(UserWarning, match="too little memory for 3 networks .* goes on with 1"):
+        done = [event for event in study.run(study.groups) if isinstance(event, GroupDone)]
+    assert asked == [3, 1, 1, 1, 1, 1, 1]
+    assert len(done) == 6
+    alone = make(folds, output="alone")
+    list(alone.run(alone.groups))
+    assert_same_records(study, alone)
+
+
+def test_a_device_without_memory_for_one_network_ends_the_study(make, monkeypatch):
+    study = make(members=1)
+
+    def too_large(*arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(study._trainer, "train_networks", too_large)
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        list(study.run(study.groups))
+
+
+def assert_same_records(study: Study, other: Study) -> None:
+    found, expected = read_records(study.records), read_records(other.records)
+    assert [record.key for record in found] == [record.key for record in expected]
+    assert all(map(same_result, found, expected))
+
+
+class Accelerator:
+    """A device that says how much memory it has."""
+
+    def __init__(self, free: int | None):
+        self._free = free
+
+    def memory_stats(self):
+        return self._free and {"bytes_limit": self._free + 5, "bytes_in_use": 5}
+
+
+@pytest.mark.parametrize(
+    ("networks", "members"), [(0.5, 2), (1.3, 2), (7.6, 12), (1e9, 80), (None, 20)]
+)
+def test_as_many_members_as_the_memory_of_two_devices_holds(make, monkeypatch, networks, members):
+    """A fifth of it is left for all that is not training, and there is a most."""
+    trainer = make()._trainer
+    size = 10**6
+    images = trainer._images.nbytes
+    free = None if networks is None else int(networks * size)
+    monkeypatch.setattr(trainer, "device_memory", lambda members: images + size)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [Accelerator(free)] * 2)
+    assert trainer.members_that_fit() == members
+
+
+def test_a_cpu_trains_a_network_a_device(make):
+    assert make(members=None).members == jax.local_device_count() == 1
+
+
+DEVICES = """
+import sys
+import jax
+every = jax.local_devices()
+jax.local_devices = lambda: every[:int(sys.argv[1])]
+from experiments.reproduce import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_eight_devices_give_the_records_of_one(tmp_path):
+    """Bit for bit. In a process of eight devices, that is: XLA plans a CPU's sums for as many
+    threads as there are cores or devices, and another number of threads rounds differently."""
+    small = shlex.split(
+        "--preset demo --accelerator cpu --images-per-class 30 --image-size 32 --epochs 2 "
+        "--folds 3 --ratios 4 --k-neighbors 2 --approaches baseline is_smote fs_rus ts_smote_rus "
+        "--output"
+    )
+    forced = {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    for devices in ("1", "8"):
+        ran = subprocess.run(
+            [sys.executable, "-c", DEVICES, devices, *small, str(tmp_path / devices)],
+            cwd=tmp_path,
+            env=os.environ | forced,
+            capture_output=True,
+            text=True,
+        )
+        assert ran.returncode == 0, ran.stderr
+    one, eight = (read_records(tmp_path / devices / "records") for devices in ("1", "8"))
+    assert [record.key for record in one] == [record.key for record in eight]
+    assert len(one) == 12
+    assert all(map(same_result, one, eight))

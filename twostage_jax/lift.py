@@ -13,6 +13,15 @@ SEQUENTIAL = ("cpu",)
 _AXIS = "members"
 
 
+def replicate(x) -> jax.Array:
+    """Puts an array that members share on every device, once for many calls."""
+    return jax.device_put(x, NamedSharding(_mesh(), PartitionSpec()))
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.array(jax.local_devices()), (_AXIS,))
+
+
 class Lifted:
     """A function of one member, compiled and lifted over a leading member axis.
 
@@ -42,7 +51,7 @@ class Lifted:
             sequential = jax.default_backend() in SEQUENTIAL
         self._shared = shared
         self._sequential = sequential
-        self._mesh = Mesh(np.array(jax.local_devices()), (_AXIS,))
+        self._mesh = _mesh()
         self._function = function
         self._program = jax.jit(self._on_devices, donate_argnums=donated)
 

@@ -12,6 +12,7 @@ import hashlib
 import platform
 import shutil
 import time
+import warnings
 from collections.abc import Iterator
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -109,7 +110,7 @@ class Study:
         *,
         output: Path,
         checkpoints: Path,
-        members: int,
+        members: int | None,
     ):
         """Lists what there is to do; nothing is trained or written yet.
 
@@ -121,7 +122,7 @@ class Study:
             scope: what to cover.
             output: the study's folder, of `study.json` and `records`.
             checkpoints: folder for the checkpoints of groups in flight.
-            members: how many networks a group may have; it has at most the folds in scope.
+            members: how many networks a group may have; None for as many as the devices hold.
 
         Raises:
             InputError: a class is too small for the folds or for SMOTE's neighbours, a scenario or
@@ -134,7 +135,7 @@ class Study:
         self.records = output / "records"
         self._weights = weights
         self._checkpoints = checkpoints
-        self.members = members
+        self.members = members or self._trainer.members_that_fit()
         self.settings = {
             "dataset": dataset,
             "fingerprint": image_set.fingerprint,
@@ -195,16 +196,24 @@ class Study:
         """The folds of one (scenario, ratio, sampler), cut where there are more than `members`.
 
         They have equally long epochs, up to an image a class, so that none waits for another; and
-        what one group is does not depend on the other cells in scope.
+        what one group is does not depend on the other cells in scope. Where `members` has room for
+        whole cells, those whose epochs take the same steps share a group: most do, as all cells of
+        one oversampler have the same number of images.
         """
         cells: dict[tuple, list[Network]] = {}
         for network in networks:
             cells.setdefault((*network.partition[:2], network.sampler), []).append(network)
-        return [
-            tuple(cell[start : start + self.members])
-            for cell in cells.values()
-            for start in range(0, len(cell), self.members)
-        ]
+        alike: dict[int, list[list[Network]]] = {}
+        for cell in cells.values():
+            steps = -(-max(network.images for network in cell) // self.protocol.batch_size)
+            open_groups = alike.setdefault(steps, [])
+            for start in range(0, len(cell), self.members):
+                part = cell[start : start + self.members]
+                if open_groups and len(open_groups[-1]) + len(part) <= self.members:
+                    open_groups[-1].extend(part)
+                else:
+                    open_groups.append(part)
+        return [tuple(group) for groups in alike.values() for group in groups]
 
     @property
     def record_keys(self) -> list[RecordKey]:
@@ -381,11 +390,30 @@ class Study:
     def run(self, groups: list[Group]) -> Iterator[Advance | GroupDone]:
         """Trains and records some of the study's groups, one after another.
 
+        Where a device runs out of memory, the group and all that follow are halved, with a warning.
+
         Raises:
             OSError: a record or a checkpoint cannot be written; what was recorded is kept.
+            JaxRuntimeError: the device has too little memory for a single network.
         """
-        for group in groups:
-            yield from self._run_group(group)
+        waiting, most = list(groups), max(map(len, groups), default=0)
+        while waiting:
+            group = waiting.pop(0)
+            if len(group) > most:
+                waiting[:0] = [group[i : i + most] for i in range(0, len(group), most)]
+                continue
+            try:
+                yield from self._run_group(group)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error) or len(group) == 1:
+                    raise
+                most = len(group) // 2
+                warnings.warn(
+                    f"the device has too little memory for {len(group)} networks at a time: "
+                    f"goes on with {most}; --members {most} starts so",
+                    stacklevel=2,
+                )
+                waiting.insert(0, group)
 
     def _run_group(self, group: Group) -> Iterator[Advance | GroupDone]:
         started = time.perf_counter()
@@ -516,7 +544,7 @@ class Study:
             "settings": self.settings,
             "settings_hash": self.settings_hash,
             "versions": self._versions,
-            "device": jax.devices()[0].device_kind,
+            "device": jax.local_devices()[0].device_kind,
         }
         for stage, curve in enumerate(curves, start=1):
             finite = np.isfinite(curve).all(axis=1)

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Float32, Int
 
 from twostage_jax.imageset import ImageSet
-from twostage_jax.lift import Lifted
+from twostage_jax.lift import SEQUENTIAL, Lifted, replicate
 from twostage_jax.partition import FOLDS
 from twostage_jax.plan import DevicePlan, Plan, epoch_batches
 from twostage_jax.protocol import Protocol
@@ -30,6 +30,9 @@ from twostage_jax.weights import Weights, set_weights
 # thirds of the speed of calls of six.
 _SECONDS_A_CALL = 4.0
 _FIRST_CALL = 4  # steps, as long as nothing is measured
+# The rest is for features, heads and the gaps between arrays.
+_SHARE_OF_MEMORY = 0.8
+_MOST_MEMBERS = 40  # a device: the largest group of the benchmark
 
 
 class Advance(NamedTuple):
@@ -76,7 +79,7 @@ class Trainer:
         """
         self._protocol = protocol
         self._weights = weights
-        self._images = jax.device_put(image_set.images)
+        self._images = replicate(image_set.images)
         # Sizes follow from the whole image set, not from what is trained, so that one program
         # serves every study on it and a record does not depend on what else is trained.
         largest_class = int(np.ceil(image_set.class_counts.max() * (1 - 1 / FOLDS)))
@@ -96,8 +99,26 @@ class Trainer:
         self._represent = Lifted(stages.represent)
         self._steps_a_call = {self._train_network: _FIRST_CALL, self._train_head: _FIRST_CALL}
 
+    def members_that_fit(self) -> int:
+        """How many networks to train at a time on all devices of this process.
+
+        A CPU trains one a device. Accelerators get as many as their free memory holds, up to the
+        number beyond which nothing was ever measured; where memory cannot be asked for, that of
+        the paper's folds. The first call compiles the program of one network a device.
+        """
+        devices = jax.local_devices()
+        if jax.default_backend() in SEQUENTIAL:
+            return len(devices)
+        stats = devices[0].memory_stats()
+        if not stats or "bytes_limit" not in stats:
+            return FOLDS * len(devices)
+        free = stats["bytes_limit"] - stats["bytes_in_use"]
+        network = self.device_memory(len(devices)) - self._images.nbytes
+        fitting = int(_SHARE_OF_MEMORY * free / network)
+        return max(1, min(fitting, _MOST_MEMBERS)) * len(devices)
+
     def device_memory(self, members: int) -> int:
-        """Bytes of device memory that training `members` networks takes, as XLA plans it."""
+        """Bytes of a device's memory that training `members` networks takes, as XLA plans it."""
         keys = jax.eval_shape(lambda: _keys([lambda _: 0] * members))
         state = jax.eval_shape(self._init_network, keys)
         shape = (members, self._max_steps, self._protocol.batch_size)
@@ -130,7 +151,7 @@ class Trainer:
         # One array a checkpoint: Orbax takes 0.4 s for the 224 arrays of a small state, 0.1 s so.
         _, unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], state))
         saved = {
-            "state": self._ravel(state),
+            "state": np.asarray(self._ravel(state)),
             "curves": np.zeros((len(plans), self._protocol.epochs, 2), np.float32),
             "seconds": np.zeros(()),
         }
@@ -146,7 +167,7 @@ class Trainer:
                 state, saved["curves"][:, epoch] = yield from self._train_epoch(
                     self._train_network, state, self._images, plans, streams, epoch
                 )
-                saved["state"] = self._ravel(state)
+                saved["state"] = np.asarray(self._ravel(state))
                 saved["seconds"] += time.perf_counter() - started
                 _save(manager, epoch + 1, saved)
         return Trained(state, saved["curves"], float(saved["seconds"]))
@@ -199,7 +220,7 @@ class Trainer:
             else jax.tree.map(lambda leaf: leaf[chosen], networks.params["head"])
         )
         # One table for all heads: a head's rows are those of its network in it.
-        table = features.reshape(-1, features.shape[-1])
+        table = replicate(features.reshape(-1, features.shape[-1]))
         plans = [
             plan.of_rows(member * features.shape[1] + np.arange(features.shape[1]))
             for plan, member in zip(plans, members, strict=True)
