@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -61,13 +62,22 @@ class Options:
     test_fold: str = "imbalanced"
     """Score on the test folds with the partition's imbalance, or balanced (whole)."""
 
-    members: int | None = None
-    """Networks trained at a time, of the folds of one cell. By default 1 on a CPU and 10 on an
-    accelerator."""
+    members: int | Literal["auto"] = "auto"
+    """Networks trained at a time. By default one on a CPU, and on accelerators as many as their
+    memory holds; half as many from where it does not."""
     output: Path | None = None
     """Folder of records, tables and report. By default results/PRESET-DATA."""
     checkpoints: Path = Path("checkpoints")
-    """Folder of the weights cache and of the checkpoints of training in flight."""
+    """Folder of the weights cache, of the checkpoints of training in flight and of compiled
+    programs."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, for a study spread over several processes; all share the folders
+    --output and --checkpoints. Not needed where JAX knows the cluster: Slurm, Open MPI, TPU pods,
+    GKE."""
+    num_processes: int | None = None
+    """How many processes there are. 1: this one alone, whatever the cluster."""
+    process_id: int | None = None
+    """Which one this is, from 0. Process 0 makes the tables and the report."""
     dry_run: bool = False
     """Print what there is to do, what is done and the device memory it takes, and stop."""
 
@@ -157,7 +167,7 @@ def _validate(options: Options) -> None:
     positive = {
         "image-size": options.image_size,
         "images-per-class": options.images_per_class,
-        "members": 1 if options.members is None else options.members,
+        "members": 1 if options.members == "auto" else options.members,
         "width": protocol.width,
         "epochs": protocol.epochs,
         "batch-size": protocol.batch_size,

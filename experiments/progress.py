@@ -19,10 +19,26 @@ class _ImagesASecond(ProgressColumn):
 
 
 def run_and_show(
-    console: Console, study: Study, groups: list[Group], after_group: Callable[[], None]
-) -> None:
-    """Runs groups of a study, showing how far they are; calls `after_group` after each."""
-    total, started, trained = study.image_passes(groups), time.perf_counter(), 0
+    console: Console,
+    study: Study,
+    groups: list[Group],
+    after_group: Callable[[Group], None],
+    prefix: str = "",
+) -> int:
+    """Runs groups of a study, showing how far they are.
+
+    Args:
+        console: to write on.
+        study: that they belong to.
+        groups: to run.
+        after_group: called with each that is done; a group may be done in parts.
+        prefix: of every line; with one there are lines on a terminal, too.
+
+    Returns:
+        How many of their records are failed ones.
+    """
+    total, started, trained, failed = study.image_passes(groups), time.perf_counter(), 0, 0
+    networks = sum(map(len, groups))
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -30,30 +46,32 @@ def run_and_show(
         _ImagesASecond(),
         TimeRemainingColumn(),
     )
-    disabled = not console.is_terminal
+    disabled = bool(prefix) or not console.is_terminal
     with Progress(*columns, console=console, disable=disabled, speed_estimate_period=60) as bar:
         task = bar.add_task("", total=total)
         done = 0
         for event in study.run(groups):
             if isinstance(event, GroupDone):
-                done += 1
-                bar.update(task, description=f"{done} of {len(groups)} groups")
+                done += len(event.group)
+                failed += event.failed
+                bar.update(task, description=f"{done} of {networks} networks")
                 if disabled:
-                    line = f"{done} of {len(groups)}: {_title(event.group)}, {event.seconds:.1f} s"
+                    line = f"{done} of {networks}: {_title(event.group)}, {event.seconds:.1f} s"
                     if event.failed:
                         line += f", {event.failed} records failed"
                     if trained:
                         rate = trained / (time.perf_counter() - started)
                         left = (total - trained) / rate
                         line += f"; {rate:,.0f} images/s, {left:.0f} s left"
-                    console.print(line, markup=False)
-                after_group()
+                    console.print(prefix + line, markup=False)
+                after_group(event.group)
             elif event.resumed:
                 total -= event.images
                 bar.update(task, total=total)
             else:
                 trained += event.images
                 bar.advance(task, event.images)
+    return failed
 
 
 def _title(group: Group) -> str:

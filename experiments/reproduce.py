@@ -5,12 +5,14 @@
 """
 
 import logging
+import platform
 import resource
 import shlex
 import sys
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import jax
 from rich.console import Console
@@ -20,7 +22,9 @@ from experiments.progress import run_and_show
 from experiments.report import LiveReport
 from twostage_jax import paper, sources, tables
 from twostage_jax.errors import InputError
+from twostage_jax.hosts import Team
 from twostage_jax.record import read_records
+from twostage_jax.rendezvous import Hosts, join
 from twostage_jax.study import Study
 from twostage_jax.weights import load_weights
 
@@ -28,39 +32,45 @@ from twostage_jax.weights import load_weights
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status.
 
-    0: all is done. 1: a network did not train; the others did. 2: bad input, or a machine that
-    cannot go on. 130: interrupted.
+    0: all is done. 1: a network did not train, or another process was lost; the others did. 2: bad
+    input, or a machine that cannot go on. 130: interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Orbax logs the traceback of an error before it raises it, and we say it in a line.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     again = "finished records are kept: mend this and start the same command again to go on"
+    hosts = Hosts()
     try:
         preset, accelerator = chosen(arguments)
-        if {"-h", "--help"} & set(arguments):
-            parse(arguments, preset or "demo")
+        # Bad options are said before others are waited for; which preset is meant hardly matters.
+        early = parse(arguments, preset or "demo")
+        if not early.dry_run:
+            hosts = join(early.coordinator, early.num_processes, early.process_id)
         use_accelerator(accelerator)
         default = "demo" if jax.default_backend() == "cpu" else "paper"
         options = parse(arguments, preset or default)
-        announce(console, options, named=preset is not None)
-        return reproduce(console, options, shlex.join([*PROGRAM.split(), *arguments]))
+        keep_programs(options.checkpoints / "compiled")
+        announce(console, options, hosts, named=preset is not None)
+        with Team(hosts, options.results) as team:
+            return reproduce(console, options, shlex.join([*PROGRAM.split(), *arguments]), team)
     except InputError as error:
-        return _refuse(str(error))
+        return _refuse(str(error), hosts)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _refuse(f"{where}{error.strerror or error}; {again}")
+        return _refuse(f"{where}{error.strerror or error}; {again}", hosts)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return _refuse(f"the device has too little memory: lower --members; {again}")
+        return _refuse(f"the device has too little memory: lower --members; {again}", hosts)
     except KeyboardInterrupt:
         print("\ninterrupted; start the same command again to go on", file=sys.stderr)
         return 130
 
 
-def _refuse(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+def _refuse(message: str, hosts: Hosts) -> int:
+    who = f"{hosts}: " if hosts.count > 1 else ""
+    print(f"error: {who}{message}", file=sys.stderr)
     return 2
 
 
@@ -73,7 +83,7 @@ def use_accelerator(accelerator: str) -> None:
     if accelerator == "cpu":
         jax.config.update("jax_platforms", "cpu")
     try:
-        found = jax.devices()
+        found = jax.local_devices()
     except RuntimeError as error:
         raise InputError(f"JAX cannot start: {error}") from error
     if accelerator not in ("auto", found[0].platform):
@@ -85,19 +95,33 @@ def use_accelerator(accelerator: str) -> None:
         )
 
 
-def announce(console: Console, options: Options, named: bool) -> None:
+def keep_programs(folder: Path) -> None:
+    """Keeps compiled programs for the next start, unless JAX was told where to keep them.
+
+    One folder a machine: a CPU's programs suit its own model, and machines may share the rest.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder.resolve() / platform.node()))
+
+
+def announce(console: Console, options: Options, hosts: Hosts, named: bool) -> None:
     """Says which preset runs on what, and how to get another."""
-    device = jax.devices()[0]
-    others = jax.device_count() - 1
-    where = f"{device.platform} ({device.device_kind}{f', {others} more unused' * (others > 0)})"
+    devices = jax.local_devices()
+    number = f"{len(devices)} of " if len(devices) > 1 else ""
+    where = f"{number}{devices[0].platform} ({devices[0].device_kind})"
+    if hosts.count > 1:
+        where = f"{where}, {hosts}"
     other = "paper" if options.preset == "demo" else "demo"
     meaning = {"paper": "the paper's whole study", "demo": "a demonstration in minutes"}[other]
     reason = "" if named else ", the default there"
     console.print(f"preset {options.preset} on {where}{reason}; for {meaning}: --preset {other}")
 
 
-def reproduce(console: Console, options: Options, command: str) -> int:
-    """Runs the study that the options describe, up to its tables and its report."""
+def reproduce(console: Console, options: Options, command: str, team: Team) -> int:
+    """Runs the study that the options describe, up to its tables and its report.
+
+    Processes other than the first one train their share of it, and that is all.
+    """
     image_set = sources.load(
         options.dataset,
         data_dir=options.data_dir,
@@ -105,7 +129,6 @@ def reproduce(console: Console, options: Options, command: str) -> int:
         seed=options.protocol.seed,
         images_per_class=options.images_per_class,
     )
-    console.print(f"images: {image_set!r}")
     cache = options.checkpoints / "weights"
     study = Study(
         image_set,
@@ -115,8 +138,13 @@ def reproduce(console: Console, options: Options, command: str) -> int:
         options.scope,
         output=options.results,
         checkpoints=options.checkpoints / "training",
-        members=options.members or (1 if jax.default_backend() == "cpu" else 10),
+        members=None if options.members == "auto" else options.members,
     )
+    if team.hosts.index:
+        groups, prefix = team.receive(study), f"{team.hosts}: "
+        failed = run_and_show(console, study, groups, team.recorded, prefix)
+        return 1 if failed else 0
+    console.print(f"images: {image_set!r}")
     study.check_folder()
     pending = study.pending()
     networks, waiting = sum(map(len, study.groups)), sum(map(len, pending))
@@ -136,7 +164,10 @@ def reproduce(console: Console, options: Options, command: str) -> int:
     study.open(command)
     started = time.perf_counter()
     report = LiveReport(study.output, partial(console.print, style="bold red"))
-    run_and_show(console, study, pending, report.update)
+    run_and_show(console, study, team.assign(study, pending), lambda _: report.update())
+    if left := team.missing():
+        console.print(f"own share done; waiting for {left} networks of other processes")
+    lost = team.wait(study, report.update)
     # All that the folder holds, so that parts of a study add up.
     records = read_records(study.records)
     written = tables.write_tables(
@@ -162,7 +193,12 @@ def reproduce(console: Console, options: Options, command: str) -> int:
     failed = sum(record.status == "failed" for record in records if record.key in scope)
     if failed:
         console.print(f"{failed} records are failed ones, see tables.md there", style="bold red")
-    return 1 if failed else 0
+    if lost:
+        console.print(
+            f"{'; '.join(lost)}; the same command, on any number of hosts, finishes them",
+            style="bold red",
+        )
+    return 1 if failed or lost else 0
 
 
 if __name__ == "__main__":

@@ -227,3 +227,18 @@ def test_the_demo_means_something_within_three_minutes(tmp_path):
     table = (tmp_path / "results" / "demo-synthetic" / "table2.csv").read_text()
     baseline = re.search(r"^baseline,AvAcc,([\d.]+),", table, re.MULTILINE)
     assert float(baseline[1]) >= 0.6
+
+
+def test_compiled_programs_are_kept_where_nobody_said_where(tmp_path):
+    """The second start finds what the first one compiled."""
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    environment |= {"PYTHONPATH": str(ROOT), "JAX_LOG_COMPILES": "0"}
+    command = [sys.executable, "-m", "experiments.reproduce", *SMALL, "--approaches", "baseline"]
+
+    def programs(output: str) -> set[str]:
+        subprocess.run([*command, "--output", output], cwd=tmp_path, env=environment, check=True)
+        return {path.name for path in (tmp_path / "checkpoints/compiled").rglob("*-cache")}
+
+    first = programs("first")
+    assert first
+    assert programs("second") == first
