@@ -28,6 +28,9 @@ class Options:
     """Make the page again whenever records have come, until Ctrl-C."""
     interval: float = 30.0
     """Seconds between two looks for new records, with --watch."""
+    beside: Path | None = None
+    """Folder of a study whose settings differ in precision only, such as float32 beside bfloat16:
+    the page gets a section on what the precision changes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,9 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = tyro.cli(Options, prog=PROGRAM, args=arguments)
     try:
         if options.watch:
-            watch(options.results, options.interval)
+            watch(options.results, options.interval, options.beside)
         else:
-            print(write_report(options.results))
+            print(write_report(options.results, beside=options.beside))
     except InputError as error:
         return _refuse(str(error))
     except OSError as error:
@@ -56,8 +59,13 @@ def _refuse(message: str) -> int:
     return 2
 
 
-def watch(results: Path, interval: float) -> None:
+def watch(results: Path, interval: float, beside: Path | None = None) -> None:
     """Makes the report, and again whenever a file of the study has changed; never returns.
+
+    Args:
+        results: the study's folder.
+        interval: seconds between two looks.
+        beside: as for `write_report`; changes there are looked for as well.
 
     Raises:
         InputError: as `write_report`, or an interval that is not above 0.
@@ -67,9 +75,9 @@ def watch(results: Path, interval: float) -> None:
         raise InputError(f"--interval {interval:g} found, a number of seconds above 0 expected")
     before = None
     while True:
-        now = _state(results)
+        now = _state(results) | (_state(beside) if beside else set())
         if now != before:
-            page = write_report(results, refresh=max(1, round(interval)))
+            page = write_report(results, refresh=max(1, round(interval)), beside=beside)
             print(f"{time.strftime('%H:%M:%S')} {page}", flush=True)
             before = now
         time.sleep(interval)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from twostage_jax import __version__
 from twostage_jax.files import write_atomically
-from twostage_jax.report import beyond, exhibits, provenance, style, verdict
+from twostage_jax.report import beyond, exhibits, precision, provenance, style, verdict
 from twostage_jax.report.blocks import Confusions, Picture, Table
 from twostage_jax.report.results import Results, read_results
 from twostage_jax.tables import csv
@@ -26,23 +26,32 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
-def write_report(folder: str | os.PathLike[str], *, refresh: int | None = None) -> Path:
+def write_report(
+    folder: str | os.PathLike[str],
+    *,
+    refresh: int | None = None,
+    beside: str | os.PathLike[str] | None = None,
+) -> Path:
     """Makes the report of a study as far as it has come; equal folders give equal bytes.
 
     Args:
         folder: of the study, with `study.json` and `records`.
         refresh: seconds after which a browser is to load the page again while the study is not
             complete; None for never.
+        beside: the folder of a study that differs in precision only, for a section on what that
+            changes; None for no such section.
 
     Returns:
         the path of the page.
 
     Raises:
-        InputError: no study lies there, or one that is damaged or mixed with another.
+        InputError: no study lies there, or one that is damaged or mixed with another; `beside`
+            is not a study as described, or has no partition in common with this one.
         OSError: the disk is full, the folder is read-only, ...; each file is whole or untouched.
     """
     results = read_results(Path(folder))
-    files = render(results, None if results.complete else refresh)
+    other = None if beside is None else precision.read_beside(results, Path(beside))
+    files = render(results, None if results.complete else refresh, other)
     target = Path(folder) / FOLDER
     # The page comes last, so that a figure that it shows is never older than the page.
     for name, text in sorted(files.items(), key=lambda item: item[0].endswith(".html")):
@@ -53,16 +62,19 @@ def write_report(folder: str | os.PathLike[str], *, refresh: int | None = None) 
     return target / "index.html"
 
 
-def render(results: Results, refresh: int | None) -> dict[str, str]:
+def render(results: Results, refresh: int | None, other: Results | None = None) -> dict[str, str]:
     """The files of the report: name and text.
 
     Args:
         results: of the study.
         refresh: as for `write_report`.
+        other: the study that differs in precision only, if there is one to compare with.
     """
     files = {"metrics.csv": csv(results.scores, {})}
     with style.quiet():
         sections = [part.section(results) for part in (verdict, exhibits, beyond, provenance)]
+        if other is not None:
+            sections.insert(-1, precision.section(results, other))  # provenance stays the last
         pictures = {}
         for section in sections:
             for block in section.blocks:

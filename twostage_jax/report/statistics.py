@@ -48,7 +48,7 @@ def scores_by_fold(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 class Difference(NamedTuple):
-    """By how much the proposed approach is above a rival in one metric, paired by partition."""
+    """By how much an approach (the proposed one) is above a rival in one metric, by partition."""
 
     metric: str
     rival: str
@@ -62,7 +62,7 @@ class Difference(NamedTuple):
     """Its upper end."""
     partitions: int
     ahead: int
-    """Partitions in which the proposed approach scores higher."""
+    """Partitions in which it scores higher than the rival."""
 
     @property
     def verdict(self) -> str:
@@ -75,18 +75,20 @@ class Difference(NamedTuple):
         return "worse" if round(self.high, 3) < 0 else "undecided"
 
 
-def paired_difference(frame: pd.DataFrame, metric: str, rival: str) -> Difference | None:
-    """Compares the proposed approach with a rival; None where they have no partition in common.
+def paired_difference(
+    frame: pd.DataFrame, metric: str, rival: str, *, own: str = PROPOSED
+) -> Difference | None:
+    """Compares an approach, `own`, with a rival; None where they have no partition in common.
 
     The interval is the percentile bootstrap over folds (Efron and Tibshirani, 1993, chapter 13).
     Percentile and not BCa: BCa is undefined where all folds agree, and its acceleration is
     noise at ten values.
     """
-    scores = scores_by_partition(frame, metric, [PROPOSED, rival])
+    scores = scores_by_partition(frame, metric, [own, rival])
     if scores.empty or scores.shape[1] < 2:
         return None
     # Rounded as for ranks: scores equal but for the last bit are equal.
-    pairs = (scores[PROPOSED] - scores[rival]).round(12)
+    pairs = (scores[own] - scores[rival]).round(12)
     by_fold = pairs.groupby(level="fold").mean().to_numpy()
     low = high = np.nan
     if len(by_fold) > 1:

@@ -1,0 +1,181 @@
+"""What the precision changes: a study minus another that differs from it in `precision` only."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from twostage_jax.approach import APPROACHES
+from twostage_jax.errors import InputError
+from twostage_jax.report.blocks import Block, Notice, Section, Table, Text, make_table
+from twostage_jax.report.results import Results, read_results
+from twostage_jax.report.statistics import (
+    CONFIDENCE,
+    FEWEST_FOLDS,
+    RESAMPLES,
+    Difference,
+    paired_difference,
+)
+from twostage_jax.tables import METRICS
+
+_DECIMALS = 4  # one more than in the verdict: these differences are small
+
+
+def read_beside(results: Results, folder: Path) -> Results:
+    """Reads the study to compare with.
+
+    Args:
+        results: of the study that the report is of.
+        folder: of the other study.
+
+    Raises:
+        InputError: no whole study lies there, its settings differ in more than the precision or
+            not in that, or the two have no record above ratio 1 in common.
+        OSError: a file is unreadable.
+    """
+    other = read_results(folder)
+    own, its = results.description.settings, other.description.settings
+    names = sorted(own.keys() | its.keys())
+    others = [name for name in names if name != "precision" and _differs(own, its, name)]
+    if others:
+        raise InputError(
+            f"{folder} differs from the report's study in {', '.join(others)}; expected a study "
+            "that differs in precision only; name one made with the same other options"
+        )
+    ours, theirs = own.get("precision"), its.get("precision")
+    if ours == theirs or None in (ours, theirs):
+        raise InputError(
+            f"{folder} has the precision {theirs}, the report's study {ours}; expected two "
+            "different ones; name a study made with another --precision"
+        )
+    if not compare(results, other):
+        raise InputError(
+            f"{folder} and the report's study have no finished record of the same partition and "
+            "approach above ratio 1; expected some; run both studies over the same partitions"
+        )
+    return other
+
+
+def _differs(own: dict, its: dict, name: str) -> bool:
+    return name not in own or name not in its or own[name] != its[name]
+
+
+def section(results: Results, other: Results) -> Section:
+    """One sentence, what limits it, and the table of all differences.
+
+    Args:
+        results: of the study that the report is of.
+        other: as `read_beside` returns it.
+    """
+    ours, theirs = _precision(results), _precision(other)
+    rows = compare(results, other)
+    blocks: list[Block] = [Text((sentence(rows, ours, theirs),))]
+    if not (results.complete and other.complete):
+        blocks.append(
+            Notice(
+                "At least one of the two studies is not complete, or does not say what it is to "
+                "cover: this is of the partitions that both have, which need not be the same for "
+                "every approach."
+            )
+        )
+    blocks.append(_table(rows, ours, theirs, other.description.settings_hash))
+    return Section("precision", "What the precision changes", blocks)
+
+
+def compare(results: Results, other: Results) -> dict[str, list[Difference]]:
+    """This study minus the other in each metric, by approach, over the partitions of both.
+
+    Approaches without a common partition above ratio 1 are left out.
+    """
+    ours, theirs = _precision(results), _precision(other)
+    compared = {}
+    for approach in results.approaches:
+        pair = pd.concat(
+            scores[scores["approach"] == approach].assign(approach=name)
+            for name, scores in ((ours, results.scores), (theirs, other.scores))
+        )
+        found = [paired_difference(pair, metric, theirs, own=ours) for metric in METRICS]
+        if None not in found:
+            compared[approach] = found
+    return compared
+
+
+def sentence(rows: dict[str, list[Difference]], ours: str, theirs: str) -> str:
+    """What the precision changes in AvAcc, over all approaches.
+
+    Args:
+        rows: as `compare` returns them, not empty.
+        ours: the precision of the report's study.
+        theirs: that of the other.
+    """
+    differences = {approach: own[METRICS.index("AvAcc")] for approach, own in rows.items()}
+    count = f"{len(rows)} approach{'es' * (len(rows) != 1)}"
+    mean = round(float(np.mean([own.mean for own in differences.values()])), _DECIMALS) + 0.0
+    found = f"In AvAcc, {ours} minus {theirs} is {mean:+.{_DECIMALS}f}, the mean over {count}; "
+    bounded = [own for own in differences.values() if len(own.by_fold) > 1]
+    if not bounded:
+        return f"{found}one fold gives no interval: nothing can be said about chance."
+    apart = [APPROACHES[name].title for name, own in differences.items() if _excludes_zero(own)]
+    found += f"of {len(bounded)} interval{'s' * (len(bounded) != 1)} "
+    if apart:
+        found += f"{len(apart)} exclude{'s' * (len(apart) == 1)} 0 ({', '.join(apart)})"
+    else:
+        found += "none excludes 0"
+    fewest = min(len(own.by_fold) for own in bounded)
+    few = f", but fewer than {FEWEST_FOLDS} folds decide nothing" * (fewest < FEWEST_FOLDS)
+    return f"{found}{few}."
+
+
+def _excludes_zero(own: Difference) -> bool:
+    """As printed: an end that prints as 0 does not leave out 0. No interval leaves out nothing."""
+    return round(own.low, _DECIMALS) > 0 or round(own.high, _DECIMALS) < 0
+
+
+def _precision(results: Results) -> str:
+    return results.description.settings["precision"]
+
+
+def _table(rows: dict[str, list[Difference]], ours: str, theirs: str, settings_hash: str) -> Table:
+    frame = pd.DataFrame(
+        [
+            {
+                "metric": own.metric,
+                "approach": APPROACHES[approach].title,
+                "difference": own.mean,
+                "low": own.low,
+                "high": own.high,
+                "partitions": own.partitions,
+                "folds": len(own.by_fold),
+            }
+            for of_metric in zip(*rows.values(), strict=True)
+            for approach, own in zip(rows, of_metric, strict=True)
+        ]
+    )
+    return make_table(
+        "precision",
+        f"{ours} minus {theirs}",
+        f"This study ({ours}) minus another that differs in precision only ({theirs}, settings "
+        f"{settings_hash[:12]}), paired by partition above ratio 1, averaged within each fold, "
+        f"then over the folds; positive: {ours} scores higher. The interval is the "
+        f"{CONFIDENCE:.0%} percentile bootstrap over folds ({RESAMPLES:,} resamples), as in the "
+        "verdict, and not corrected for the number of rows. Approaches share networks and images: "
+        "their rows do not count as independent. Devices and versions are not settings and may "
+        "differ too: see the provenance on each study's page.",
+        frame,
+        header={
+            "metric": "Metric",
+            "approach": "Approach",
+            "difference": "Difference",
+            "low": "from",
+            "high": "to",
+            "partitions": "Partitions",
+            "folds": "Folds",
+        },
+        decimals={
+            "difference": _DECIMALS,
+            "low": _DECIMALS,
+            "high": _DECIMALS,
+            "partitions": 0,
+            "folds": 0,
+        },
+    )
