@@ -159,6 +159,7 @@ def test_a_lost_host_costs_its_groups_only_and_another_start_finishes_them(alone
     assert_same_study(alone, tmp_path / "lost")
 
 
+@pytest.mark.slow
 def test_processes_that_do_not_match_are_told_so(tmp_path):
     """The number of processes, their settings, and a folder that is not shared."""
     port = free_port()

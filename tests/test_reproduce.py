@@ -3,6 +3,7 @@
 import dataclasses
 import glob
 import os
+import platform
 import random
 import re
 import shlex
@@ -12,11 +13,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 from PIL import Image
 
 from experiments import options as command_line
-from experiments.reproduce import main
+from experiments.reproduce import keep_programs, main
 from twostage_jax.protocol import Protocol
 from twostage_jax.record import read_records, same_result
 
@@ -229,7 +231,21 @@ def test_the_demo_means_something_within_three_minutes(tmp_path):
     assert float(baseline[1]) >= 0.6
 
 
-def test_compiled_programs_are_kept_where_nobody_said_where(tmp_path):
+@pytest.mark.parametrize("told", [None, "elsewhere"])
+def test_where_compiled_programs_are_kept(tmp_path, told):
+    """In a folder of this machine's, unless JAX was told otherwise."""
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", told)
+        keep_programs(tmp_path)
+        found = jax.config.jax_compilation_cache_dir
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert found == (told or str(tmp_path / platform.node()))
+
+
+@pytest.mark.slow
+def test_compiled_programs_are_found_again(tmp_path):
     """The second start finds what the first one compiled."""
     environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     environment |= {"PYTHONPATH": str(ROOT), "JAX_LOG_COMPILES": "0"}
