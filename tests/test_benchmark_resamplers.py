@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from experiments.benchmark_resamplers import __main__ as program
-from experiments.benchmark_resamplers import compare, formats, report, worker
+from experiments.benchmark_resamplers import compare, report, worker
 from experiments.benchmark_resamplers import data as data_module
 from experiments.benchmark_resamplers import work as work_module
 from experiments.benchmark_resamplers.cases import (
@@ -23,6 +23,8 @@ from experiments.benchmark_resamplers.cases import (
     timed_keys,
 )
 from experiments.benchmark_resamplers.options import Options, parse
+from experiments.benchmarks import formats, memory, processes
+from experiments.benchmarks.document import provenance
 from twostage_jax.imageset import ImageSet
 from twostage_jax.protocol import Protocol
 from twostage_jax.study import Network, Scope, Study
@@ -158,7 +160,7 @@ def test_an_engine_on_another_device_is_refused(data):
 )
 def test_a_failing_process_says_why(status, errors, reason, data, monkeypatch):
     process = subprocess.CompletedProcess([], status, stdout="", stderr=errors)
-    monkeypatch.setattr(program.subprocess, "run", lambda *args, **options: process)
+    monkeypatch.setattr(processes.subprocess, "run", lambda *args, **options: process)
     job = worker.Job(LARGE, OURS, str(data / "large"), 0, 1, str(data / "none.npz"))
     assert program.run_job(job).endswith(reason)
 
@@ -188,9 +190,9 @@ def test_plans_agree_with_each_timed_partition(work):
 
 def test_memory_of_the_calls_is_counted_and_that_of_the_data_is_not():
     data = np.ones(2**23)
-    before = worker._reset_peak()
+    before = memory.reset_peak()
     assert np.sqrt(data).sum() == len(data)
-    assert 0.9 < (worker._resident("VmHWM") - before) / data.nbytes < 1.5
+    assert 0.9 < (memory.resident("VmHWM") - before) / data.nbytes < 1.5
 
 
 def test_quick_calls_are_repeated_and_slow_ones_are_not():
@@ -287,7 +289,7 @@ def test_numbers_as_printed():
 
 def test_provenance_names_no_folder_and_no_date():
     command = "python -m experiments.benchmark_resamplers --data-dir ../../a/pbc5000 --output=/o/x"
-    origin = report.provenance(command, {"platform": "cpu", "kind": "cpu"}, 2)
+    origin = provenance(command, {"platform": "cpu", "kind": "cpu"}, 2, report.PACKAGES)
     assert origin[0] == (
         "Command: `python -m experiments.benchmark_resamplers --data-dir pbc5000 --output=x`"
     )

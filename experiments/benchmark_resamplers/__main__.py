@@ -6,9 +6,7 @@ All cases take a quarter of an hour on two CPU cores, 5 GB of memory and 2 GB of
 import dataclasses
 import json
 import os
-import re
 import shlex
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -28,9 +26,11 @@ from experiments.benchmark_resamplers.cases import (
 from experiments.benchmark_resamplers.data import make_data
 from experiments.benchmark_resamplers.options import PROGRAM, Options, parse
 from experiments.benchmark_resamplers.worker import Job, Measurement
+from experiments.benchmarks.document import provenance
+from experiments.benchmarks.processes import find_device, reason, run_module
 from twostage_jax.errors import InputError
 
-_PACKAGE = "experiments.benchmark_resamplers"
+_WORKER = "experiments.benchmark_resamplers.worker"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +64,7 @@ def benchmark(console: Console, options: Options, command: str) -> int:
     lines = compare.summarize(turns)
     found = compare.targets(lines)
     said = report.notes(lines, options.rounds, options.scale)
-    origin = report.provenance(command, device, os.cpu_count() or 1)
+    origin = provenance(command, device, os.cpu_count() or 1, report.PACKAGES)
     report.write(options.output, lines, found, said, origin)
     # Rich would cut columns off where it finds no terminal and takes 80 for its width.
     Console(highlight=False, width=max(console.width, 190)).print(report.screen(lines))
@@ -75,18 +75,6 @@ def benchmark(console: Console, options: Options, command: str) -> int:
         console.print(line, style="bold red")
     console.print(f"written to {options.output}")
     return 1 if wrong else 0
-
-
-def find_device(accelerator: str) -> dict[str, str]:
-    """Platform and kind of the device that JAX runs on.
-
-    Raises:
-        InputError: JAX does not find the accelerator.
-    """
-    process = _run("device", accelerator, platform="")
-    if process.returncode:
-        raise InputError(_reason(process))
-    return json.loads(process.stdout)
 
 
 def take_turns(
@@ -145,27 +133,12 @@ def _said(result: Measurement | str) -> str:
 
 def run_job(job: Job) -> Measurement | str:
     """Does a job in a new process; in place of a measurement a line on why there is none."""
-    process = _run("worker", json.dumps(dataclasses.asdict(job)), platform=job.engine.platform)
+    process = run_module(_WORKER, json.dumps(dataclasses.asdict(job)), job.engine.platform)
     if process.returncode < 0:
         return f"ended by signal {-process.returncode}"
     if process.returncode:
-        return _reason(process)
+        return reason(process)
     return Measurement(**json.loads(process.stdout.splitlines()[-1]))
-
-
-def _run(module: str, argument: str, platform: str) -> subprocess.CompletedProcess:
-    # Programs compiled by others would make first calls look quick.
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    if platform == "cpu":
-        environment["JAX_PLATFORMS"] = "cpu"
-    command = [sys.executable, "-m", f"{_PACKAGE}.{module}", argument]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
-
-
-def _reason(process: subprocess.CompletedProcess) -> str:
-    """The line of a traceback that names the error, which JAX follows with others; or the last."""
-    said = process.stderr.strip().splitlines() or ["no reason given"]
-    return next((line for line in reversed(said) if re.match(r"[\w.]*Error: ", line)), said[-1])
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from experiments.benchmark_resamplers import formats
 from experiments.benchmark_resamplers.cases import Case, Engine
 from experiments.benchmark_resamplers.worker import Measurement
+from experiments.benchmarks import formats
 
 Samples = dict[str, Shaped[np.ndarray, "n m"]]
 

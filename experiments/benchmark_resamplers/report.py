@@ -2,26 +2,23 @@
 
 import dataclasses
 import io
-import platform
-import re
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import rich.table
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.benchmark_resamplers import formats
 from experiments.benchmark_resamplers.cases import STUDY_KEYS, Engine
 from experiments.benchmark_resamplers.compare import Line, Target
 from experiments.benchmark_resamplers.work import COMPARED_COLUMNS
+from experiments.benchmarks import formats
+from experiments.benchmarks.document import bars, label, markdown_table
 from twostage_jax.files import write_atomically
 
-_VERSIONED = (
+PACKAGES = (
     "twostage_jax",
     "jax",
     "numpy",
@@ -136,51 +133,14 @@ def verdicts(found: Sequence[Target]) -> list[str]:
     return [f"{'pass' if t.passed else 'MISS'}  {t.text}: {t.measured}" for t in found]
 
 
-def provenance(command: str, device: dict[str, str], cores: int) -> list[str]:
-    """What made the numbers, without names of machines or folders.
-
-    Args:
-        command: as it was given.
-        device: `platform` and `kind` that JAX found.
-        cores: of the processor.
-    """
-    versions = [f"python {platform.python_version()}"]
-    for name in _VERSIONED:
-        try:
-            versions.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return [
-        f"Command: `{without_folders(command)}`",
-        f"Versions: {', '.join(versions)}",
-        f"Machine: {cores} cores of {_processor()}; JAX on {device['platform']} ({device['kind']})",
-    ]
-
-
-def without_folders(command: str) -> str:
-    """A command whose paths are cut down to the names at their ends."""
-    return re.sub(r"[^\s='\"]*/(?=[^\s/'\"])", "", command)
-
-
-def _processor() -> str:
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
-
-
 def markdown(
     lines: Sequence[Line], found: Sequence[Target], said: Sequence[str], origin: Sequence[str]
 ) -> str:
     """The whole report as a Markdown document."""
-    header, *rows = _rows(lines)
-    rule = ["---"] * 3 + ["---:"] * len(_COLUMNS)
-    table = "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
     checks = "\n".join(f"- {line}" for line in verdicts(found))
     parts = [
         "# Resamplers",
-        table,
+        markdown_table(_rows(lines), left=3),
         "![seconds and peak memory](resamplers.svg)",
         f"## Targets\n\n{checks}" if checks else "",
         "## How the numbers were taken\n\n" + "\n".join(f"- {line}" for line in said),
@@ -210,51 +170,18 @@ def plot(lines: Sequence[Line]) -> bytes:
         left, right = figure.subplots(1, 2, sharey=True)
         colors = [_color(line.engine) for line in done]
         seconds, peaks = [line.middle for line in done], [line.peak_bytes for line in done]
-        _bars(left, positions, seconds, colors, [_middle(line) for line in done])
-        _bars(right, positions, peaks, colors, [formats.size(peak) for peak in peaks])
+        bars(left, positions, seconds, colors, [_middle(line) for line in done])
+        bars(right, positions, peaks, colors, [formats.size(peak) for peak in peaks])
         left.set(title="Seconds (median of the later calls)", xlabel="s")
         right.set(title="Peak memory besides the data", xlabel="bytes")
         left.set_yticks(positions, [line.engine.name for line in done])
         left.set_ylim(bottom, 0.6)
         for start, position, line in zip(starts, positions, done, strict=True):
             if start:
-                _write(left, line.case.title, (0, position - 0.75), "axes fraction", weight="bold")
+                label(left, line.case.title, (0, position - 0.75), "axes fraction", weight="bold")
         stream = io.BytesIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()
-
-
-def _bars(
-    axes: Axes,
-    positions: Sequence[float],
-    values: Sequence[float],
-    colors: Sequence[str],
-    texts: Sequence[str],
-) -> None:
-    axes.barh(positions, values, color=colors, height=0.8)
-    if above := [value for value in values if value > 0]:
-        axes.set_xscale("log")
-        axes.set_xlim(min(above) / 3, max(above) * 60)  # room for the figures beside the bars
-    for text, value, position in zip(texts, values, positions, strict=True):
-        _write(axes, text, (value, position), "data")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.set_axisbelow(True)
-    axes.grid(axis="x", color="0.9")
-
-
-def _write(axes: Axes, text: str, at: tuple[float, float], across: str, **style: str) -> None:
-    # Out of the layout: the panels would shrink to make room for texts that have it.
-    axes.annotate(
-        text,
-        at,
-        (4, 0),
-        xycoords=(across, "data"),
-        textcoords="offset points",
-        va="center",
-        in_layout=False,
-        **style,
-    )
 
 
 def _color(engine: Engine) -> str:

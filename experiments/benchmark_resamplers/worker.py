@@ -7,10 +7,7 @@ the growth of the highest in the whole life of the process, which may be less.
 """
 
 import dataclasses
-import gc
 import json
-import re
-import resource
 import sys
 import time
 from pathlib import Path
@@ -20,6 +17,7 @@ import numpy as np
 
 from experiments.benchmark_resamplers.cases import Case, Engine
 from experiments.benchmark_resamplers.work import prepare
+from experiments.benchmarks.memory import reset_peak, resident
 
 # Calls of a few milliseconds are repeated so long, or so often.
 _ENOUGH_SECONDS = 1.0
@@ -73,7 +71,7 @@ def measure(job: Job) -> Measurement:
     work = prepare(case, engine, Path(job.folder), job.turn)
     seconds, outcomes, peak = {}, [], 0
     for part in work.parts:
-        before = _reset_peak()
+        before = reset_peak()
         times: list[float] = []
         while True:
             started = time.perf_counter()
@@ -82,7 +80,7 @@ def measure(job: Job) -> Measurement:
             if work.stands_for > 1 or _enough(times, job.repeats):
                 break
             result = None  # or two would be in memory
-        peak = max(peak, _resident("VmHWM") - before)
+        peak = max(peak, resident("VmHWM") - before)
         outcomes.append(part.describe(result))
         seconds[part.name], result = times, None
     np.savez(
@@ -110,26 +108,6 @@ def measure(job: Job) -> Measurement:
 def _enough(times: list[float], repeats: int) -> bool:
     quick = sum(times) < _ENOUGH_SECONDS and len(times) < _ENOUGH_CALLS
     return len(times) > repeats and not quick
-
-
-def _reset_peak() -> int:
-    """Starts a new count of the highest resident memory, and says what it is now."""
-    gc.collect()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return _resident("VmHWM")  # the growth of the highest so far is all that can be had
-    return _resident("VmRSS")
-
-
-def _resident(field: str) -> int:
-    """Bytes of resident memory, now (`VmRSS`) or at most (`VmHWM`)."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return int(re.search(rf"{field}:\s+(\d+)", status)[1]) * 1024
 
 
 def _device_peak() -> int | None:

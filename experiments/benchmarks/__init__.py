@@ -1,0 +1,1 @@
+"""What the benchmarks share: the device, processes, memory, how numbers are printed and drawn."""
