@@ -200,6 +200,19 @@ def test_turns_last_as_long_as_asked():
     assert worker._batches_of_turn(Work(call, 1, most=1000, batches=1), 0.1) == 1
 
 
+def test_calls_that_were_held_up_once_do_not_stay_short(tmp_path):
+    held_up = [0.1]
+
+    def call(batches: int) -> None:
+        time.sleep(0.001 * batches + (held_up.pop() if held_up else 0))
+
+    own = worker.Worker(OURS, tmp_path, "cpu")
+    own._works[job(OWN)] = Work(call, 2, most=1000)
+    turns = [own.run(job(OWN), 0.1) for _ in range(2)]
+    assert [turn.seconds for turn in turns] == pytest.approx([0.1, 0.1], rel=0.6)
+    assert own._batches[job(OWN)] == pytest.approx(90, rel=0.3)
+
+
 def test_a_full_memory_is_a_line_and_no_traceback(tmp_path, monkeypatch):
     def prepare(*_):
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes")
@@ -352,6 +365,7 @@ def test_bad_options_end_with_status_2(arguments, capsys):
 # A run
 
 
+@pytest.mark.slow
 def test_a_run_writes_table_csv_and_plot(tmp_path, capsys, monkeypatch):
     # Both members' program is the same: tests need not compile it twice.
     monkeypatch.setattr(

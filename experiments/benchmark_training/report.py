@@ -138,8 +138,8 @@ def notes(
     if any(line.engine.library == TORCH for line in lines):
         said.append(
             "PyTorch: timm's mobilenetv1_100 where timm is installed and the width is 1, else the "
-            "same network of plain torch.nn; channels last. timm's pads odd maps on both sides, and "
-            "its later maps are a row and a column larger at 150 px; operations are counted as ours"
+            "same network of plain torch.nn; channels last. timm's pads odd maps on "
+            "both sides, so that later maps are larger at 150 px; operations are counted as ours"
             + ("." if platform == "cpu" else ", autocast to bfloat16.")
         )
     if platform != "cpu":

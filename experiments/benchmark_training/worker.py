@@ -128,7 +128,11 @@ class Worker:
             # Not another call that would end far beyond the turn.
             elapsed = time.perf_counter() - started
             if elapsed * (1 + batches / done / 2) >= seconds:
-                return Turn(elapsed, done * work.items)
+                break
+        if not work.batches:
+            # For the next turn: a call that something held up says too little.
+            self._batches[job] = _possible(work, max(1, round(done * seconds / elapsed)))
+        return Turn(elapsed, done * work.items)
 
 
 def _batches_of_turn(work: Work, seconds: float) -> int:
