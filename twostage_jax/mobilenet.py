@@ -10,7 +10,7 @@ shifted multiply-adds, the stem gathers 27-channel patches and multiplies once.
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Float32
 
 from twostage_jax.depthwise import depthwise, shifts
 
@@ -41,6 +41,36 @@ def _product(x: Float[Array, "b h w c"], kernel: Float[Array, "c o"]) -> Float[A
     return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
 
 
+@jax.custom_vjp
+def _moments(
+    x: Float[Array, "b h w c"], about: Float32[Array, " c"], share: Float32[Array, " b"]
+) -> tuple[Float32[Array, " c"], Float32[Array, " c"]]:
+    """Mean, and mean square of the difference from `about`, of samples that weigh `share` each.
+
+    The weights of samples come after the sums over pixels, which thereby read nothing but the
+    activations; so does the derivative, which is their linear function.
+    """
+    exact = x.astype(jnp.float32)
+    return share @ jnp.sum(exact, (1, 2)), share @ jnp.sum((exact - about) ** 2, (1, 2))
+
+
+def _moments_forward(x, about, share):
+    return _moments(x, about, share), (x, about, share)
+
+
+def _moments_backward(kept, gradients):
+    x, about, share = kept
+    of_mean, of_square = gradients
+    slope = 2 * share[:, None] * of_square
+    level = share[:, None] * of_mean - about * slope
+    slope, level = (each[:, None, None].astype(x.dtype) for each in (slope, level))
+    # Neither running statistics nor weights are trained.
+    return x * slope + level, jnp.zeros_like(about), jnp.zeros_like(share)
+
+
+_moments.defvjp(_moments_forward, _moments_backward)
+
+
 class BatchNorm(nnx.Module):
     """Batch normalisation whose batch statistics leave out the padding of a partial batch."""
 
@@ -63,15 +93,10 @@ class BatchNorm(nnx.Module):
         if valid is None:
             mean, var = self.mean[...], self.var[...]
         else:
-            # One weight a sample folds mask and division into the reductions, and moments about
-            # the running mean need the activations only once, yet lose no digits to cancellation
-            # as those about zero do. Statistics stay float32 throughout.
             share = valid / (jnp.sum(valid) * (x.shape[1] * x.shape[2]))
-            shifted = x.astype(jnp.float32) - self.mean[...]
-            weighted = shifted * share[:, None, None, None]
-            offset = jnp.sum(weighted, (0, 1, 2))
-            mean = self.mean[...] + offset
-            var = jnp.maximum(jnp.sum(weighted * shifted, (0, 1, 2)) - offset**2, 0)
+            about = self.mean[...]
+            mean, square = _moments(x, about, share)
+            var = jnp.maximum(square - (mean - about) ** 2, 0)
             keep = self.momentum
             self.mean[...] = keep * self.mean[...] + (1 - keep) * jax.lax.stop_gradient(mean)
             self.var[...] = keep * self.var[...] + (1 - keep) * jax.lax.stop_gradient(var)
