@@ -36,6 +36,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 from threadpoolctl import threadpool_limits
 
 import twostage_jax
+from experiments.command import run_command
 from twostage_jax.errors import InputError, require_known
 from twostage_jax.files import write_atomically
 from twostage_jax.sources.synthetic import CLASS_NAMES, draw_tile
@@ -672,23 +673,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = tyro.cli(Options, prog=PROGRAM, args=arguments)
     console = Console(highlight=False)
     console = Console(highlight=False, width=max(console.width, 140))
-    try:
-        require_known("grid", options.grid, ("whole", "quick"))
-        if options.seeds < 1:
-            raise InputError(f"--seeds {options.seeds} found, 1 or more expected")
-        return _compare_all(options, shlex.join([*PROGRAM.split(), *arguments]), console)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+    command = shlex.join([*PROGRAM.split(), *arguments])
+    return run_command(lambda: _compare_all(options, command, console), "interrupted")
 
 
 def _compare_all(options: Options, command: str, console: Console) -> int:
+    require_known("grid", options.grid, ("whole", "quick"))
+    if options.seeds < 1:
+        raise InputError(f"--seeds {options.seeds} found, 1 or more expected")
     if options.output:  # first: a folder that cannot be written would show after minutes
         write_atomically(options.output / "uint8.png", picture())
     todo = list(cases(options.grid, options.seeds))

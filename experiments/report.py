@@ -4,10 +4,12 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import tyro
 
+from experiments.command import run_command
 from twostage_jax.errors import InputError
 from twostage_jax.report import write_report
 
@@ -39,28 +41,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: the page is written, or watching was ended. 2: bad input, or a file that cannot be written.
     """
     options = tyro.cli(Options, prog=PROGRAM, args=arguments)
+    return run_command(
+        partial(_report, options), "interrupted", "; mend this and start the command again"
+    )
+
+
+def _report(options: Options) -> int:
+    if not options.watch:
+        print(write_report(options.results, beside=options.beside))
+        return 0
     try:
-        if options.watch:
-            watch(options.results, options.interval, options.beside)
-        else:
-            print(write_report(options.results, beside=options.beside))
-    except InputError as error:
-        return _refuse(str(error))
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _refuse(f"{where}{error.strerror or error}; mend this and start the command again")
+        watch(options.results, options.interval, options.beside)
     except KeyboardInterrupt:  # how one stops watching
         print()
     return 0
 
 
-def _refuse(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 2
-
-
 def watch(results: Path, interval: float, beside: Path | None = None) -> None:
     """Makes the report, and again whenever a file of the study has changed; never returns.
+
+    A study that has not begun is waited for.
 
     Args:
         results: the study's folder.
@@ -75,11 +75,14 @@ def watch(results: Path, interval: float, beside: Path | None = None) -> None:
         raise InputError(f"--interval {interval:g} found, a number of seconds above 0 expected")
     before = None
     while True:
-        now = _state(results) | (_state(beside) if beside else set())
-        if now != before:
+        study, other = _state(results), _state(beside) if beside else set()
+        now = study | other
+        if now != before and not study:
+            print(f"no study in {results} yet; waiting for one", flush=True)
+        elif now != before:
             page = write_report(results, refresh=max(1, round(interval)), beside=beside)
             print(f"{time.strftime('%H:%M:%S')} {page}", flush=True)
-            before = now
+        before = now
         time.sleep(interval)
 
 

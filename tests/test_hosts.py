@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from test_reproduce import ROOT
 from test_reproduce import SMALL as DEMO
 
+from experiments.options import parse
 from experiments.reproduce import main
 from twostage_jax import rendezvous
 from twostage_jax.errors import InputError
@@ -28,6 +29,7 @@ SMALL = [*DEMO, "--epochs", "2", *APPROACHES]
 # Signs of life are looked for as often as tests have time.
 PROGRAM = """
 import sys
+from experiments.options import parse
 from experiments.reproduce import main
 from twostage_jax import hosts, rendezvous
 hosts.BEAT, hosts.LOST, hosts.GATHER, rendezvous.JOIN = 0.2, 4.0, 8.0, 8
@@ -61,6 +63,11 @@ def test_bad_options_are_refused_before_anybody_is_waited_for(case):
     options, message = BAD_OPTIONS[case]
     with pytest.raises(InputError, match=message):
         join(*options)
+
+
+def test_a_dry_run_refuses_them_too():
+    with pytest.raises(InputError, match="--num-processes and --process-id missing"):
+        parse(["--coordinator", "a:1", "--dry-run"], "demo")
 
 
 def test_one_machine_is_alone_and_asks_nobody(monkeypatch):

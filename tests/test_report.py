@@ -634,6 +634,23 @@ def test_watching_draws_again_when_records_come_and_ends_quietly(tmp_path, monke
     assert capsys.readouterr().err == ""
 
 
+def test_a_study_that_has_not_begun_is_waited_for(tmp_path, monkeypatch, capsys):
+    folder, looks = tmp_path / "study", []
+
+    def sleep(_):
+        looks.append(capsys.readouterr().out)
+        if len(looks) == 2:
+            write_study(folder, TINY, [])
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert command_line.main([str(folder), "--watch"]) == 0
+    assert looks[0] == f"no study in {folder} yet; waiting for one\n"
+    assert looks[1] == ""
+    assert looks[2].endswith(f"{folder / 'report' / 'index.html'}\n")
+
+
 def test_an_interval_is_above_zero(tmp_path, capsys):
     assert command_line.main([str(tmp_path), "--watch", "--interval", "0"]) == 2
     assert "--interval 0 found" in capsys.readouterr().err

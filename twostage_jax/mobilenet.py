@@ -42,7 +42,7 @@ def _product(x: Float[Array, "b h w c"], kernel: Float[Array, "c o"]) -> Float[A
 
 
 @jax.custom_vjp
-def _moments(
+def moments(
     x: Float[Array, "b h w c"], about: Float32[Array, " c"], share: Float32[Array, " b"]
 ) -> tuple[Float32[Array, " c"], Float32[Array, " c"]]:
     """Mean, and mean square of the difference from `about`, of samples that weigh `share` each.
@@ -55,7 +55,7 @@ def _moments(
 
 
 def _moments_forward(x, about, share):
-    return _moments(x, about, share), (x, about, share)
+    return moments(x, about, share), (x, about, share)
 
 
 def _moments_backward(kept, gradients):
@@ -63,12 +63,12 @@ def _moments_backward(kept, gradients):
     of_mean, of_square = gradients
     slope = 2 * share[:, None] * of_square
     level = share[:, None] * of_mean - about * slope
-    slope, level = (each[:, None, None].astype(x.dtype) for each in (slope, level))
+    towards_x = x.astype(jnp.float32) * slope[:, None, None] + level[:, None, None]
     # Neither running statistics nor weights are trained.
-    return x * slope + level, jnp.zeros_like(about), jnp.zeros_like(share)
+    return towards_x.astype(x.dtype), jnp.zeros_like(about), jnp.zeros_like(share)
 
 
-_moments.defvjp(_moments_forward, _moments_backward)
+moments.defvjp(_moments_forward, _moments_backward)
 
 
 class BatchNorm(nnx.Module):
@@ -95,7 +95,7 @@ class BatchNorm(nnx.Module):
         else:
             share = valid / (jnp.sum(valid) * (x.shape[1] * x.shape[2]))
             about = self.mean[...]
-            mean, square = _moments(x, about, share)
+            mean, square = moments(x, about, share)
             var = jnp.maximum(square - (mean - about) ** 2, 0)
             keep = self.momentum
             self.mean[...] = keep * self.mean[...] + (1 - keep) * jax.lax.stop_gradient(mean)

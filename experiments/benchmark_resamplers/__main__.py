@@ -26,9 +26,9 @@ from experiments.benchmark_resamplers.cases import (
 from experiments.benchmark_resamplers.data import make_data
 from experiments.benchmark_resamplers.options import PROGRAM, Options, parse
 from experiments.benchmark_resamplers.worker import Job, Measurement
-from experiments.benchmarks.document import provenance
+from experiments.benchmarks import document
 from experiments.benchmarks.processes import find_device, reason, run_module
-from twostage_jax.errors import InputError
+from experiments.command import run_command
 
 _WORKER = "experiments.benchmark_resamplers.worker"
 
@@ -41,18 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    try:
-        return benchmark(console, parse(arguments), shlex.join([*PROGRAM.split(), *arguments]))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing is written", file=sys.stderr)
-        return 130
+    command = shlex.join([*PROGRAM.split(), *arguments])
+    return run_command(
+        lambda: benchmark(console, parse(arguments), command), "interrupted; nothing is written"
+    )
 
 
 def benchmark(console: Console, options: Options, command: str) -> int:
@@ -64,8 +56,10 @@ def benchmark(console: Console, options: Options, command: str) -> int:
     lines = compare.summarize(turns)
     found = compare.targets(lines)
     said = report.notes(lines, options.rounds, options.scale)
-    origin = provenance(command, device, os.cpu_count() or 1, report.PACKAGES)
-    report.write(options.output, lines, found, said, origin)
+    origin = document.provenance(command, device, os.cpu_count() or 1, report.PACKAGES)
+    text = report.markdown(lines, found, said, origin)
+    table, picture = report.frame(lines), report.plot(lines)
+    document.write(options.output, "resamplers", table, text, picture)
     # Rich would cut columns off where it finds no terminal and takes 80 for its width.
     Console(highlight=False, width=max(console.width, 190)).print(report.screen(lines))
     for line in (*said, *report.verdicts(found)):

@@ -1,22 +1,16 @@
 """The report: table, targets and notes, for the terminal and as Markdown, CSV and plot."""
 
 import dataclasses
-import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import rich.table
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from experiments.benchmark_resamplers.cases import STUDY_KEYS, Engine
 from experiments.benchmark_resamplers.compare import Line, Target
 from experiments.benchmark_resamplers.work import COMPARED_COLUMNS
 from experiments.benchmarks import formats
-from experiments.benchmarks.document import bars, label, markdown_table
-from twostage_jax.files import write_atomically
+from experiments.benchmarks.document import Panel, draw_panels, markdown_table
 
 PACKAGES = (
     "twostage_jax",
@@ -160,28 +154,18 @@ def frame(lines: Sequence[Line]) -> pd.DataFrame:
 
 
 def plot(lines: Sequence[Line]) -> bytes:
-    """Seconds and peak memory as horizontal bars on logarithmic scales, as SVG."""
+    """Seconds and peak memory as horizontal bars, as SVG."""
     done = [line for line in lines if line.middle is not None]
-    starts = [i == 0 or done[i - 1].case != line.case for i, line in enumerate(done)]
-    positions = np.cumsum(np.where(starts, 1.9, 1.0))  # room for the title of each case
-    bottom = positions[-1] + 0.7 if done else 1.0
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "resamplers", "font.size": 9}):
-        figure = Figure(figsize=(11, 1.2 + 0.24 * bottom), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True)
-        colors = [_color(line.engine) for line in done]
-        seconds, peaks = [line.middle for line in done], [line.peak_bytes for line in done]
-        bars(left, positions, seconds, colors, [_middle(line) for line in done])
-        bars(right, positions, peaks, colors, [formats.size(peak) for peak in peaks])
-        left.set(title="Seconds (median of the later calls)", xlabel="s")
-        right.set(title="Peak memory besides the data", xlabel="bytes")
-        left.set_yticks(positions, [line.engine.name for line in done])
-        left.set_ylim(bottom, 0.6)
-        for start, position, line in zip(starts, positions, done, strict=True):
-            if start:
-                label(left, line.case.title, (0, position - 0.75), "axes fraction", weight="bold")
-        stream = io.BytesIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    return stream.getvalue()
+    seconds, peaks = [line.middle for line in done], [line.peak_bytes for line in done]
+    texts, sizes = [_middle(line) for line in done], [formats.size(peak) for peak in peaks]
+    return draw_panels(
+        [line.case.title for line in done],
+        [line.engine.name for line in done],
+        [_color(line.engine) for line in done],
+        Panel("Seconds (median of the later calls)", "s", seconds, texts),
+        Panel("Peak memory besides the data", "bytes", peaks, sizes),
+        salt="resamplers",
+    )
 
 
 def _color(engine: Engine) -> str:
@@ -193,21 +177,3 @@ def _color(engine: Engine) -> str:
     if engine.platform != "cpu":
         return "#6b46c1"
     return "#90b4dd" if engine.name.endswith("float32") else "#2b6cb0"
-
-
-def write(
-    folder: Path,
-    lines: Sequence[Line],
-    found: Sequence[Target],
-    said: Sequence[str],
-    origin: Sequence[str],
-) -> None:
-    """Writes `resamplers.csv`, `resamplers.md` and `resamplers.svg`, each whole or not at all.
-
-    Raises:
-        OSError: the disk is full, the folder is read-only, ...
-    """
-    table = frame(lines).to_csv(index=False, lineterminator="\n")
-    write_atomically(folder / "resamplers.csv", table.encode())
-    write_atomically(folder / "resamplers.md", markdown(lines, found, said, origin).encode())
-    write_atomically(folder / "resamplers.svg", plot(lines))

@@ -18,9 +18,9 @@ from experiments.benchmark_training.cases import jobs_of, missing_peers, sizes_o
 from experiments.benchmark_training.data import load_data, make_data
 from experiments.benchmark_training.options import PROGRAM, Options, parse
 from experiments.benchmark_training.session import Session
-from experiments.benchmarks.document import provenance
+from experiments.benchmarks import document
 from experiments.benchmarks.processes import find_device
-from twostage_jax.errors import InputError
+from experiments.command import run_command
 from twostage_jax.training import PRECISIONS
 
 
@@ -33,18 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    try:
-        return benchmark(console, parse(arguments), shlex.join([*PROGRAM.split(), *arguments]))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; what was measured is written", file=sys.stderr)
-        return 130
+    command = shlex.join([*PROGRAM.split(), *arguments])
+    return run_command(
+        lambda: benchmark(console, parse(arguments), command),
+        "interrupted; what was measured is written",
+    )
 
 
 def benchmark(console: Console, options: Options, command: str) -> int:
@@ -53,7 +46,7 @@ def benchmark(console: Console, options: Options, command: str) -> int:
     platform = device["platform"]
     options = options.settled(platform)
     console.print(f"JAX on {platform} ({device['kind']})")
-    origin = provenance(command, device, os.cpu_count() or 1, report.PACKAGES)
+    origin = document.provenance(command, device, os.cpu_count() or 1, report.PACKAGES)
     with tempfile.TemporaryDirectory(prefix="twostage_jax-benchmark-") as folder:
         for size in sizes_of(options):
             console.print(f"{size.title}: making the data")
@@ -68,7 +61,9 @@ def benchmark(console: Console, options: Options, command: str) -> int:
                 found = compare.targets(lines, platform)
                 missing = missing_peers(options)
                 said = report.notes(lines, options, platform, finished, missing)
-                report.write(options.output, lines, found, said, origin)
+                text = report.markdown(lines, found, said, origin)
+                table, picture = report.frame(lines), report.plot(lines)
+                document.write(options.output, "training", table, text, picture)
                 return lines, found, said
 
             finished = 0

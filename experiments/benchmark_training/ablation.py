@@ -9,8 +9,8 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from twostage_jax import mobilenet
-from twostage_jax.depthwise import shifts
+from twostage_jax import depthwise, mobilenet
+from twostage_jax.lift import SEQUENTIAL
 
 # The choice that an engine's precision makes, and no patch.
 PRECISION = "precision"
@@ -24,16 +24,25 @@ class Choice(NamedTuple):
         patches: names in the product and what they stand for instead.
         sequential: members one after another (True) or as one program; None: as the product does.
         batches: a call, instead of as many as a turn takes.
+        platform: the only one that makes the choice; empty: all do.
     """
 
     text: str
     patches: tuple[tuple[object, str, Callable], ...] = ()
     sequential: bool | None = None
     batches: int | None = None
+    platform: str = ""
+
+    def is_made_on(self, platform: str) -> bool:
+        """Whether the product makes the choice there, so that it can be undone."""
+        # One order of the members is the product's own.
+        own = platform in SEQUENTIAL
+        return self.sequential is not own and self.platform in ("", platform)
 
 
-def _derived_by_jax(x, taps, stride):
-    return sum(view * tap for view, tap in zip(shifts(x, stride), taps, strict=True))
+# The functions without the derivatives that the product gives them.
+_depthwise = mobilenet.depthwise.__wrapped__
+_moments = mobilenet.moments.__wrapped__
 
 
 def _grouped(
@@ -63,9 +72,13 @@ def _convolved(self, x, valid):
 _block = mobilenet.SeparableBlock.__call__
 
 CHOICES = {
-    "derivative": Choice(
-        "depthwise derivative by JAX", ((mobilenet, "depthwise", _derived_by_jax),)
+    "derivative": Choice("depthwise derivative by JAX", ((mobilenet, "depthwise", _depthwise),)),
+    "taps": Choice(
+        "gradients of taps over whole batches",
+        ((depthwise, "_towards_taps_by_sample", depthwise._towards_taps),),
+        platform="cpu",
     ),
+    "moments": Choice("derivative of batch moments by JAX", ((mobilenet, "moments", _moments),)),
     "grouped": Choice("depthwise as grouped convolution", ((mobilenet, "depthwise", _grouped),)),
     "stem": Choice("stem as convolution", ((mobilenet.Stem, "__call__", _convolved),)),
     "remat": Choice(

@@ -6,7 +6,6 @@ from typing import NamedTuple
 from experiments.benchmark_training.ablation import CHOICES, PRECISION
 from experiments.benchmark_training.options import Options
 from experiments.benchmark_training.paper import heads_of_network
-from twostage_jax.lift import SEQUENTIAL
 from twostage_jax.training import PRECISIONS
 
 OURS = "twostage_jax"
@@ -124,15 +123,13 @@ def _engines_of(task: str, options: Options, platform: str) -> list[Engine]:
 
 def _ablated(options: Options, platform: str) -> list[Engine]:
     product = Engine(OURS, options.precisions[0], options.group)
-    # One order of the members is the product's own.
-    own = platform in SEQUENTIAL
-    names = [n for n, choice in CHOICES.items() if n != PRECISION and choice.sequential is not own]
+    made = [name for name, choice in CHOICES.items() if choice.is_made_on(platform)]
     # A CPU has no tensor cores: tf32 is float32 there.
     known = [p for p in PRECISIONS if p != "tf32" or platform != "cpu"]
     others = [p for p in known if p != product.precision]
     return [
         product,
-        *(product._replace(choice=name) for name in names),
+        *(product._replace(choice=name) for name in made if name != PRECISION),
         *(product._replace(choice=PRECISION, precision=p) for p in others),
     ]
 

@@ -1,22 +1,16 @@
 """The report: tables, targets and notes, for the terminal and as Markdown, CSV and plot."""
 
-import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import rich.table
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from experiments.benchmark_training import paper
 from experiments.benchmark_training.cases import OURS, TORCH, Engine
 from experiments.benchmark_training.compare import Line, Target, failures, unsteady
 from experiments.benchmark_training.options import Options
 from experiments.benchmarks import formats
-from experiments.benchmarks.document import bars, label, markdown_table
-from twostage_jax.files import write_atomically
+from experiments.benchmarks.document import Panel, draw_panels, markdown_table
 
 PACKAGES = (
     "twostage_jax",
@@ -208,29 +202,17 @@ def frame(lines: Sequence[Line]) -> pd.DataFrame:
 
 
 def plot(lines: Sequence[Line]) -> bytes:
-    """Items a second and memory as horizontal bars on logarithmic scales, as SVG."""
+    """Items a second and memory as horizontal bars, as SVG."""
     done = [line for line in lines if line.middle is not None]
-    starts = [i == 0 or done[i - 1].case != line.case for i, line in enumerate(done)]
-    positions = np.cumsum(np.where(starts, 1.9, 1.0))  # room for the title of each case
-    bottom = positions[-1] + 0.7 if done else 1.0
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "training", "font.size": 9}):
-        figure = Figure(figsize=(11, 1.2 + 0.24 * bottom), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True)
-        colors = [_color(line.engine) for line in done]
-        rates, sizes = [line.best for line in done], [line.bytes or 0 for line in done]
-        bars(left, positions, rates, colors, [_rate(rate) for rate in rates])
-        bars(right, positions, sizes, colors, [formats.size(line.bytes) for line in done])
-        left.set(title="Images (or heads) a second, best turn", xlabel="1/s")
-        right.set(title="Memory", xlabel="bytes")
-        left.set_yticks(positions, [_name(line.engine) for line in done])
-        left.set_ylim(bottom, 0.6)
-        for start, position, line in zip(starts, positions, done, strict=True):
-            if start:
-                at = (0, position - 0.75)
-                label(left, line.case.title, at, "axes fraction", weight="bold")
-        stream = io.BytesIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    return stream.getvalue()
+    rates, sizes = [line.best for line in done], [line.bytes or 0 for line in done]
+    return draw_panels(
+        [line.case.title for line in done],
+        [_name(line.engine) for line in done],
+        [_color(line.engine) for line in done],
+        Panel("Images (or heads) a second, best turn", "1/s", rates, [_rate(r) for r in rates]),
+        Panel("Memory", "bytes", sizes, [formats.size(line.bytes) for line in done]),
+        salt="training",
+    )
 
 
 def _name(engine: Engine) -> str:
@@ -243,21 +225,3 @@ def _color(engine: Engine) -> str:
     if engine.library == OURS:
         return "#90b4dd" if engine.choice else "#2b6cb0"
     return "#dd6b20" if engine.library == TORCH else "#4c9f70"
-
-
-def write(
-    folder: Path,
-    lines: Sequence[Line],
-    found: Sequence[Target],
-    said: Sequence[str],
-    origin: Sequence[str],
-) -> None:
-    """Writes `training.csv`, `training.md` and `training.svg`, each whole or not at all.
-
-    Raises:
-        OSError: the disk is full, the folder is read-only, ...
-    """
-    table = frame(lines).to_csv(index=False, lineterminator="\n")
-    write_atomically(folder / "training.csv", table.encode())
-    write_atomically(folder / "training.md", markdown(lines, found, said, origin).encode())
-    write_atomically(folder / "training.svg", plot(lines))
