@@ -195,10 +195,9 @@ class Study:
     def _make_groups(self, networks: list[Network]) -> list[Group]:
         """The folds of one (scenario, ratio, sampler), cut where there are more than `members`.
 
-        They have equally long epochs, up to an image a class, so that none waits for another; and
-        what one group is does not depend on the other cells in scope. Where `members` has room for
-        whole cells, those whose epochs take the same steps share a group: most do, as all cells of
-        one oversampler have the same number of images.
+        They have equally long epochs, up to an image a class, so that none waits for another. Where
+        `members` has room for whole cells, those whose epochs take the same steps share a group:
+        most do, as all cells of one oversampler have the same number of images.
         """
         cells: dict[tuple, list[Network]] = {}
         for network in networks:
