@@ -14,6 +14,7 @@ import pytest
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _compiled = tempfile.TemporaryDirectory(prefix="twostage_jax-compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"  # by default one second
 
 jaxtyping.install_import_hook("twostage_jax", "beartype.beartype")
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from twostage_jax import weights
 from twostage_jax.lift import Lifted
-from twostage_jax.mobilenet import MobileNet
+from twostage_jax.mobilenet import MobileNet, moments
 from twostage_jax.plan import DevicePlan
 from twostage_jax.protocol import Protocol
 from twostage_jax.training import Tally, make_stages
@@ -227,6 +227,15 @@ def test_padding_of_a_partial_batch_counts_for_nothing(pair):
     expected = by_keras_name(stats)
     for name, found in by_keras_name(loud[2]).items():
         np.testing.assert_allclose(found, expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_statistics_are_no_products():
+    """A study at tf32 or bfloat16 has products of that precision, and statistics of float32."""
+    x, about, share = jnp.ones((2, 3, 3, 4), jnp.bfloat16), jnp.ones(4), jnp.ones(2)
+    gradient = jax.grad(lambda *arguments: sum(map(jnp.sum, moments(*arguments))))
+    for function in (moments, gradient):
+        assert "dot_general" not in str(jax.make_jaxpr(function)(x, about, share))
+    assert {each.dtype for each in moments(x, about, share)} == {jnp.dtype("float32")}
 
 
 def test_bfloat16(pair):

@@ -51,7 +51,10 @@ def moments(
     activations; so does the derivative, which is their linear function.
     """
     exact = x.astype(jnp.float32)
-    return share @ jnp.sum(exact, (1, 2)), share @ jnp.sum((exact - about) ** 2, (1, 2))
+    sums = jnp.sum(exact, (1, 2)), jnp.sum((exact - about) ** 2, (1, 2))
+    # No product with `share`: a study may ask for products of less precision.
+    mean, square = (jnp.sum(share[:, None] * each, 0) for each in sums)
+    return mean, square
 
 
 def _moments_forward(x, about, share):
