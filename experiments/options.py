@@ -8,11 +8,11 @@ from typing import Literal
 
 import tyro
 
-from twostage_jax import rendezvous
 from twostage_jax.approach import APPROACHES
 from twostage_jax.errors import InputError, require_known
 from twostage_jax.partition import FOLDS, RATIOS, SCENARIOS
 from twostage_jax.protocol import Protocol
+from twostage_jax.rendezvous import require_consistent
 from twostage_jax.sources import DATASETS
 from twostage_jax.study import Scope
 from twostage_jax.tables import TESTS
@@ -156,7 +156,7 @@ def _validate(options: Options) -> None:
         require_known("scenario", scenario, SCENARIOS)
     for approach in options.approaches:
         require_known("approach", approach, APPROACHES)
-    rendezvous.named(options.coordinator, options.num_processes, options.process_id)
+    require_consistent(options.coordinator, options.num_processes, options.process_id)
     for name in ("scenarios", "ratios", "approaches"):
         if not getattr(options, name):
             raise InputError(f"--{name} names none, at least one expected")

@@ -27,7 +27,7 @@ class Options:
     results: tyro.conf.Positional[Path]
     """The study's folder, such as results/demo-synthetic."""
     watch: bool = False
-    """Make the page again whenever records have come, until Ctrl-C."""
+    """Make the page again whenever records have come, until Ctrl-C; wait for the first ones."""
     interval: float = 30.0
     """Seconds between two looks for new records, with --watch."""
     beside: Path | None = None
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status.
 
     0: the page is written, or watching was ended. 2: bad input, or a file that cannot be written.
+    130: interrupted while it was drawn.
     """
     options = tyro.cli(Options, prog=PROGRAM, args=arguments)
     return run_command(

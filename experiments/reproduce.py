@@ -10,13 +10,15 @@ import resource
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import jax
 from rich.console import Console
 
+from experiments.command import run_command
 from experiments.options import PROGRAM, Options, chosen, parse
 from experiments.progress import run_and_show
 from experiments.report import LiveReport
@@ -28,6 +30,9 @@ from twostage_jax.rendezvous import Hosts, join
 from twostage_jax.study import Study
 from twostage_jax.weights import load_weights
 
+_INTERRUPTED = "interrupted; start the same command again to go on"
+_AGAIN = "; finished records are kept: mend this and start the same command again to go on"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status.
@@ -38,40 +43,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Orbax logs the traceback of an error before it raises it, and we say it in a line.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    again = "finished records are kept: mend this and start the same command again to go on"
-    hosts = Hosts()
-    try:
-        preset, accelerator = chosen(arguments)
-        # Bad options are said before others are waited for; which preset is meant hardly matters.
-        early = parse(arguments, preset or "demo")
-        if not early.dry_run:
-            hosts = join(early.coordinator, early.num_processes, early.process_id)
+    return run_command(lambda: meet(arguments), _INTERRUPTED, _AGAIN)
+
+
+def meet(arguments: Sequence[str]) -> int:
+    """Meets the other hosts, if there are any, and does this one's part."""
+    preset, accelerator = chosen(arguments)
+    # Bad options are said before others are waited for; which preset is meant hardly matters.
+    early = parse(arguments, preset or "demo")
+    alone = early.dry_run
+    hosts = Hosts() if alone else join(early.coordinator, early.num_processes, early.process_id)
+
+    def work() -> int:
         use_accelerator(accelerator)
         default = "demo" if jax.default_backend() == "cpu" else "paper"
         options = parse(arguments, preset or default)
         keep_programs(options.checkpoints / "compiled")
+        console = Console(highlight=False, markup=False, soft_wrap=True)
         announce(console, options, hosts, named=preset is not None)
-        with Team(hosts, options.results) as team:
-            return reproduce(console, options, shlex.join([*PROGRAM.split(), *arguments]), team)
-    except InputError as error:
-        return _refuse(str(error), hosts)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _refuse(f"{where}{error.strerror or error}; {again}", hosts)
+        command = shlex.join([*PROGRAM.split(), *arguments])
+        with Team(hosts, options.results) as team, small_memory_said():
+            return reproduce(console, options, command, team)
+
+    return run_command(work, _INTERRUPTED, _AGAIN, f"{hosts}: " if hosts.count > 1 else "")
+
+
+@contextmanager
+def small_memory_said() -> Iterator[None]:
+    """Turns a device that runs out of memory into an InputError."""
+    try:
+        yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return _refuse(f"the device has too little memory: lower --members; {again}", hosts)
-    except KeyboardInterrupt:
-        print("\ninterrupted; start the same command again to go on", file=sys.stderr)
-        return 130
-
-
-def _refuse(message: str, hosts: Hosts) -> int:
-    who = f"{hosts}: " if hosts.count > 1 else ""
-    print(f"error: {who}{message}", file=sys.stderr)
-    return 2
+        raise InputError(f"the device has too little memory: lower --members{_AGAIN}") from error
 
 
 def use_accelerator(accelerator: str) -> None:

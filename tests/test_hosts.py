@@ -29,7 +29,6 @@ SMALL = [*DEMO, "--epochs", "2", *APPROACHES]
 # Signs of life are looked for as often as tests have time.
 PROGRAM = """
 import sys
-from experiments.options import parse
 from experiments.reproduce import main
 from twostage_jax import hosts, rendezvous
 hosts.BEAT, hosts.LOST, hosts.GATHER, rendezvous.JOIN = 0.2, 4.0, 8.0, 8

@@ -47,8 +47,9 @@ def moments(
 ) -> tuple[Float32[Array, " c"], Float32[Array, " c"]]:
     """Mean, and mean square of the difference from `about`, of samples that weigh `share` each.
 
-    The weights of samples come after the sums over pixels, which thereby read nothing but the
-    activations; so does the derivative, which is their linear function.
+    Moments about a value near the mean need the activations only once, yet lose no digits to
+    cancellation as those about zero do. The weights of samples come after the sums over pixels,
+    which thereby read nothing but the activations; so does the derivative, linear in them.
     """
     exact = x.astype(jnp.float32)
     sums = jnp.sum(exact, (1, 2)), jnp.sum((exact - about) ** 2, (1, 2))

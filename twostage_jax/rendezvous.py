@@ -58,34 +58,31 @@ def join(
         InputError: some of the three are given and others not, one is not valid, or the others
             were not reached.
     """
-    by_hand = named(coordinator, num_processes, process_id)
-    if num_processes == 1 or not (by_hand or _in_cluster()):
+    require_consistent(coordinator, num_processes, process_id)
+    if num_processes == 1 or (coordinator is None and not _in_cluster()):
         return Hosts()
     return _meet(coordinator, num_processes, process_id)
 
 
-def named(coordinator: str | None, num_processes: int | None, process_id: int | None) -> bool:
-    """Whether the arguments of `join` say who is who, and the cluster need not.
+def require_consistent(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    """Lets pass what `join` can take.
 
     Raises:
         InputError: some of the three are given and others not, or one is not valid.
     """
     if num_processes == 1 and process_id in (None, 0):
-        return True
+        return
     given = {"coordinator": coordinator, "num-processes": num_processes, "process-id": process_id}
     missing = [f"--{name}" for name, value in given.items() if value is None]
     if len(missing) == len(given):
-        return False
+        return
     if missing:
         raise InputError(
             f"{' and '.join(missing)} missing: --coordinator, --num-processes and --process-id go "
             "together; give all three, or none where JAX knows the cluster"
         )
-    _require_valid(coordinator, num_processes, process_id)
-    return True
-
-
-def _require_valid(coordinator: str, num_processes: int, process_id: int) -> None:
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise InputError(

@@ -102,7 +102,7 @@ def draw_panels(
     """
     starts = [i == 0 or cases[i - 1] != case for i, case in enumerate(cases)]
     positions = np.cumsum(np.where(starts, 1.9, 1.0))  # room for the title of each case
-    bottom = positions[-1] + 0.7 if len(cases) else 1.0
+    bottom = positions[-1] + 0.7 if cases else 1.0
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 9}):
         figure = Figure(figsize=(11, 1.2 + 0.24 * bottom), layout="constrained")
         both = figure.subplots(1, 2, sharey=True)
