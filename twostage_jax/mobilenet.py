@@ -49,7 +49,8 @@ def moments(
 
     Moments about a value near the mean need the activations only once, yet lose no digits to
     cancellation as those about zero do. The weights of samples come after the sums over pixels,
-    which thereby read nothing but the activations; so does the derivative, linear in them.
+    which thereby read nothing but the activations; so does the derivative, linear in them. JAX's
+    own keeps a shifted copy: 3 to 6 % slower on a CPU at width 1, as fast at width 0.25.
     """
     exact = x.astype(jnp.float32)
     sums = jnp.sum(exact, (1, 2)), jnp.sum((exact - about) ** 2, (1, 2))
