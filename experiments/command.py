@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from twostage_jax.errors import InputError
+from twostage_jax.support.errors import InputError
 
 
 def run_command(work: Callable[[], int], interrupted: str, advice: str = "", who: str = "") -> int:

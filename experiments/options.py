@@ -8,15 +8,15 @@ from typing import Literal
 
 import tyro
 
-from twostage_jax.approach import APPROACHES
-from twostage_jax.errors import InputError, require_known
-from twostage_jax.partition import FOLDS, RATIOS, SCENARIOS
-from twostage_jax.protocol import Protocol
-from twostage_jax.rendezvous import require_consistent
-from twostage_jax.sources import DATASETS
-from twostage_jax.study import Scope
-from twostage_jax.tables import TESTS
-from twostage_jax.training import PRECISIONS
+from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
+from twostage_jax.data.sources import DATASETS
+from twostage_jax.evaluation.tables import TESTS
+from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.study.rendezvous import require_consistent
+from twostage_jax.study.study import Scope
+from twostage_jax.support.errors import InputError, require_known
+from twostage_jax.training.protocol import Protocol
+from twostage_jax.training.steps import PRECISIONS
 
 PROGRAM = "python -m experiments.reproduce"
 ACCELERATORS = ("auto", "cpu", "gpu", "tpu")

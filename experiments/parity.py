@@ -37,10 +37,10 @@ from threadpoolctl import threadpool_limits
 
 import twostage_jax
 from experiments.command import run_command
-from twostage_jax.errors import InputError, require_known
-from twostage_jax.files import write_atomically
-from twostage_jax.sources.synthetic import CLASS_NAMES, draw_tile
-from twostage_jax.streams import derive
+from twostage_jax.data.sources.synthetic import CLASS_NAMES, draw_tile
+from twostage_jax.support.errors import InputError, require_known
+from twostage_jax.support.files import write_atomically
+from twostage_jax.support.streams import derive
 
 PROGRAM = "python -m experiments.parity"
 

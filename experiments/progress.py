@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from twostage_jax.study import Group, GroupDone, Study
+from twostage_jax.study.study import Group, GroupDone, Study
 
 
 class _ImagesASecond(ProgressColumn):

@@ -10,8 +10,8 @@ from pathlib import Path
 import tyro
 
 from experiments.command import run_command
-from twostage_jax.errors import InputError
 from twostage_jax.report import write_report
+from twostage_jax.support.errors import InputError
 
 PROGRAM = "python -m experiments.report"
 

@@ -22,13 +22,14 @@ from experiments.command import run_command
 from experiments.options import PROGRAM, Options, chosen, parse
 from experiments.progress import run_and_show
 from experiments.report import LiveReport
-from twostage_jax import paper, sources, tables
-from twostage_jax.errors import InputError
-from twostage_jax.hosts import Team
-from twostage_jax.record import read_records
-from twostage_jax.rendezvous import Hosts, join
-from twostage_jax.study import Study
-from twostage_jax.weights import load_weights
+from twostage_jax.data import sources
+from twostage_jax.evaluation import paper, tables
+from twostage_jax.models.weights import load_weights
+from twostage_jax.study.hosts import Team
+from twostage_jax.study.record import read_records
+from twostage_jax.study.rendezvous import Hosts, join
+from twostage_jax.study.study import Study
+from twostage_jax.support.errors import InputError
 
 _INTERRUPTED = "interrupted; start the same command again to go on"
 _AGAIN = "; finished records are kept: mend this and start the same command again to go on"

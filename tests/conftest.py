@@ -38,6 +38,6 @@ def unchecked_types():
 @pytest.fixture(scope="session")
 def small_image_set():
     """Eight classes of twelve synthetic textures, 32 pixels wide."""
-    from twostage_jax.sources import synthetic
+    from twostage_jax.data.sources import synthetic
 
     return synthetic.generate(image_size=32, seed=0, images_per_class=12)

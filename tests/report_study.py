@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from twostage_jax.approach import APPROACHES
-from twostage_jax.description import Description, write_description
-from twostage_jax.exhibit import exhibit_features, write_exhibit
-from twostage_jax.partition import SCENARIOS, imbalance_ratios, partition_keys
-from twostage_jax.record import Record, RecordKey, write_record
+from twostage_jax.data.partition import SCENARIOS, imbalance_ratios, partition_keys
+from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.study.description import Description, write_description
+from twostage_jax.study.exhibit import exhibit_features, write_exhibit
+from twostage_jax.study.record import Record, RecordKey, write_record
 
 SETTINGS = {
     "dataset": "folder",

@@ -25,9 +25,9 @@ from experiments.benchmark_resamplers.cases import (
 from experiments.benchmark_resamplers.options import Options, parse
 from experiments.benchmarks import formats, memory, processes
 from experiments.benchmarks.document import provenance
-from twostage_jax.imageset import ImageSet
-from twostage_jax.protocol import Protocol
-from twostage_jax.study import Network, Scope, Study
+from twostage_jax.data.image_set import ImageSet
+from twostage_jax.study.study import Network, Scope, Study
+from twostage_jax.training.protocol import Protocol
 
 OURS = Engine("twostage_jax", ours=True)
 THEIRS = Engine("imbalanced-learn", ours=False)

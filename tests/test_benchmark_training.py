@@ -29,12 +29,12 @@ from experiments.benchmark_training.options import Options, parse
 from experiments.benchmark_training.session import Measured
 from experiments.benchmark_training.work import Work
 from experiments.benchmark_training.worker import Prepared, Turn
-from twostage_jax import mobilenet
-from twostage_jax.approach import APPROACHES
-from twostage_jax.imageset import ImageSet
-from twostage_jax.partition import FOLDS, RATIOS, SCENARIOS
-from twostage_jax.protocol import Protocol
-from twostage_jax.study import Scope, Study
+from twostage_jax.data.image_set import ImageSet
+from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
+from twostage_jax.models import mobilenet_v1 as mobilenet
+from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.study.study import Scope, Study
+from twostage_jax.training.protocol import Protocol
 
 TINY = Size(0.25, 32)
 LARGE = Size(1.0, 150)
@@ -225,7 +225,7 @@ def test_a_full_memory_is_a_line_and_no_traceback(tmp_path, monkeypatch):
 def test_programs_of_many_members_are_compiled_once_and_their_memory_is_planned(monkeypatch):
     """As on an accelerator: ahead of the first call, which does not compile again."""
     monkeypatch.setattr(ours, "SEQUENTIAL", ())
-    monkeypatch.setattr("twostage_jax.lift.SEQUENTIAL", ())
+    monkeypatch.setattr("twostage_jax.training.lifting.SEQUENTIAL", ())
     images = np.zeros((32, 32, 32, 3), np.uint8)
     heads = job(OWN._replace(members=paper.heads_of_network()), TINY, "heads")
     work = ours.prepare(heads, images, np.arange(32) % 8)

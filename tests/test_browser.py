@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from report_study import make_record, study_keys, write_features, write_study
 
-from twostage_jax.exhibit import exhibit_images, write_exhibit
 from twostage_jax.report import write_report
 from twostage_jax.report.results import read_results
+from twostage_jax.study.exhibit import exhibit_images, write_exhibit
 
 pytestmark = pytest.mark.browser
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from twostage_jax.errors import InputError
-from twostage_jax.sources import colorectal, folder
+from twostage_jax.data.sources import colorectal, folder
+from twostage_jax.support.errors import InputError
 
 REAL_TILES = Path(__file__).parents[2] / "shared" / "data" / "kather24"
 
@@ -141,7 +141,7 @@ def test_tensorflow_is_never_imported(published, tmp_path):
     program = f"""
 import sys
 from pathlib import Path
-from twostage_jax.sources import colorectal
+from twostage_jax.data.sources import colorectal
 colorectal.ARCHIVE_URL = {published!r}
 colorectal.ARCHIVE_BYTES = {colorectal.ARCHIVE_BYTES}
 colorectal.ARCHIVE_SHA256 = {colorectal.ARCHIVE_SHA256!r}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twostage_jax.depthwise import depthwise
+from twostage_jax.models.depthwise import depthwise
 
 
 def grouped(x, taps, stride):

@@ -16,11 +16,11 @@ from test_reproduce import SMALL as DEMO
 
 from experiments.options import parse
 from experiments.reproduce import main
-from twostage_jax import rendezvous
-from twostage_jax.errors import InputError
-from twostage_jax.hosts import deal
-from twostage_jax.record import read_records, same_result
-from twostage_jax.rendezvous import Hosts, join
+from twostage_jax.study import rendezvous
+from twostage_jax.study.hosts import deal
+from twostage_jax.study.record import read_records, same_result
+from twostage_jax.study.rendezvous import Hosts, join
+from twostage_jax.support.errors import InputError
 
 # Three networks, four records.
 APPROACHES = ["--approaches", "baseline", "is_rus", "is_smote", "ts_smote_rus"]
@@ -30,7 +30,7 @@ SMALL = [*DEMO, "--epochs", "2", *APPROACHES]
 PROGRAM = """
 import sys
 from experiments.reproduce import main
-from twostage_jax import hosts, rendezvous
+from twostage_jax.study import hosts, rendezvous
 hosts.BEAT, hosts.LOST, hosts.GATHER, rendezvous.JOIN = 0.2, 4.0, 8.0, 8
 sys.exit(main(sys.argv[1:]))
 """

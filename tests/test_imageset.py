@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from twostage_jax import sources
-from twostage_jax.errors import InputError
-from twostage_jax.imageset import ImageSet
-from twostage_jax.sources import folder, synthetic
+from twostage_jax.data import sources
+from twostage_jax.data.image_set import ImageSet
+from twostage_jax.data.sources import folder, synthetic
+from twostage_jax.support.errors import InputError
 
 
 def parts(n: int = 6, classes: int = 3, size: int = 4) -> dict:

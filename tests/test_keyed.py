@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, kstest
 
-from twostage_jax.neighbors import nearest
-from twostage_jax.plan import DevicePlan
-from twostage_jax.samplers import keyed
-from twostage_jax.samplers.smote import class_neighbor_lists
+from twostage_jax.resampling.neighbors import nearest
+from twostage_jax.resampling.plan import DevicePlan
+from twostage_jax.resampling.samplers import keyed
+from twostage_jax.resampling.samplers.smote import class_neighbor_lists
 
 ROWS, CLASSES, SIZE, K = 40, 4, 100, 3
 

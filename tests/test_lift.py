@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from twostage_jax.lift import Lifted
+from twostage_jax.training.lifting import Lifted
 
 EIGHT_DEVICES = """
 import jax
@@ -16,7 +16,7 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 import jax.numpy as jnp
 import numpy as np
-from twostage_jax.lift import Lifted
+from twostage_jax.training.lifting import Lifted
 
 def function(x, table, scale):
     return {"sum": (x * scale) @ table, "x": x + 1}

@@ -5,8 +5,8 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twostage_jax import metrics
-from twostage_jax.errors import InputError
+from twostage_jax.evaluation import metrics
+from twostage_jax.support.errors import InputError
 
 
 @st.composite

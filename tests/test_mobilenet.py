@@ -16,12 +16,12 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from twostage_jax import weights
-from twostage_jax.lift import Lifted
-from twostage_jax.mobilenet import MobileNet, moments
-from twostage_jax.plan import DevicePlan
-from twostage_jax.protocol import Protocol
-from twostage_jax.training import Tally, make_stages
+from twostage_jax.models import weights
+from twostage_jax.models.mobilenet_v1 import MobileNet, moments
+from twostage_jax.resampling.plan import DevicePlan
+from twostage_jax.training.lifting import Lifted
+from twostage_jax.training.protocol import Protocol
+from twostage_jax.training.steps import Tally, make_stages
 
 SHARED = Path(__file__).parents[2] / "shared"
 SIZE = 64  # where Keras's network is not needed at full size

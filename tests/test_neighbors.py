@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from twostage_jax.neighbors import (
+from twostage_jax.resampling.neighbors import (
     nearest,
     products,
     rank_neighbors,
@@ -16,7 +16,7 @@ from twostage_jax.neighbors import (
     squared_distances,
     subset_neighbors,
 )
-from twostage_jax.samplers.smote import class_neighbor_lists
+from twostage_jax.resampling.samplers.smote import class_neighbor_lists
 
 PRODUCTS = {
     "chosen": jax.jit(products.integer_products),

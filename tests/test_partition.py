@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twostage_jax.errors import InputError
-from twostage_jax.imageset import ImageSet
-from twostage_jax.partition import (
+from twostage_jax.data.image_set import ImageSet
+from twostage_jax.data.partition import (
     FOLDS,
     ORIGINAL,
     RATIOS,
@@ -20,7 +19,8 @@ from twostage_jax.partition import (
     make_partition,
     partition_keys,
 )
-from twostage_jax.streams import derive
+from twostage_jax.support.errors import InputError
+from twostage_jax.support.streams import derive
 
 CLASSES = 8
 KEYS = [PartitionKey(*key) for key in itertools.product(SCENARIOS, RATIOS, range(FOLDS))]

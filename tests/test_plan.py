@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twostage_jax.plan import DevicePlan, Plan, epoch_batches
+from twostage_jax.resampling.plan import DevicePlan, Plan, epoch_batches
 
 
 def random_plan(rng, rows, size):

@@ -11,11 +11,9 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twostage_jax import files
-from twostage_jax.approach import APPROACHES
-from twostage_jax.errors import InputError
-from twostage_jax.partition import SCENARIOS
-from twostage_jax.record import (
+from twostage_jax.data.partition import SCENARIOS
+from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.study.record import (
     Record,
     RecordKey,
     failed_record,
@@ -24,6 +22,8 @@ from twostage_jax.record import (
     same_result,
     write_record,
 )
+from twostage_jax.support import files
+from twostage_jax.support.errors import InputError
 
 KEY = RecordKey("linear", 10.0, 0, "ts_smote_rus")
 
@@ -180,7 +180,7 @@ def test_memory_layout_does_not_matter(tmp_path):
 
 def test_equal_records_are_equal_files_in_every_process(tmp_path):
     script = (
-        "import sys; from twostage_jax.record import read_record, write_record;"
+        "import sys; from twostage_jax.study.record import read_record, write_record;"
         "write_record(sys.argv[2], read_record(sys.argv[1]))"
     )
     first = write_record(tmp_path / "a", make_record())
@@ -374,7 +374,8 @@ def test_records_and_tables_do_without_jax():
     script = (
         "import sys, types; package = types.ModuleType('twostage_jax');"
         "package.__path__ = [sys.argv[1]]; sys.modules['twostage_jax'] = package;"
-        "import twostage_jax.record, twostage_jax.tables; assert 'jax' not in sys.modules"
+        "import twostage_jax.study.record, twostage_jax.evaluation.tables;"
+        "assert 'jax' not in sys.modules"
     )
-    folder = Path(files.__file__).parent
+    folder = Path(files.__file__).parents[1]
     assert subprocess.run([sys.executable, "-c", script, folder]).returncode == 0

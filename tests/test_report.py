@@ -20,13 +20,9 @@ import pytest
 from report_study import SETTINGS, make_record, study_keys, write_features, write_study
 
 from experiments import report as command_line
-from twostage_jax import metrics, paper, tables
-from twostage_jax.approach import APPROACHES
-from twostage_jax.description import Description
-from twostage_jax.exhibit import ImageExhibit, exhibit_images, write_exhibit
-from twostage_jax.partition import FOLDS, RATIOS, SCENARIOS
-from twostage_jax.protocol import Protocol
-from twostage_jax.record import RecordKey, failed_record
+from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
+from twostage_jax.evaluation import metrics, paper, tables
+from twostage_jax.evaluation.tables import confusion_matrices
 from twostage_jax.report import (
     beyond,
     exhibits,
@@ -39,7 +35,11 @@ from twostage_jax.report import (
 )
 from twostage_jax.report.blocks import Table, make_table
 from twostage_jax.report.results import read_results
-from twostage_jax.tables import confusion_matrices
+from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.study.description import Description
+from twostage_jax.study.exhibit import ImageExhibit, exhibit_images, write_exhibit
+from twostage_jax.study.record import RecordKey, failed_record
+from twostage_jax.training.protocol import Protocol
 
 ROOT = Path(__file__).parents[1]
 KEYS = study_keys(("linear", "half_minority"), (1.0, 2.0, 10.0), folds=3)

@@ -19,8 +19,8 @@ from PIL import Image
 
 from experiments import options as command_line
 from experiments.reproduce import keep_programs, main
-from twostage_jax.protocol import Protocol
-from twostage_jax.record import read_records, same_result
+from twostage_jax.study.record import read_records, same_result
+from twostage_jax.training.protocol import Protocol
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_limits
 
 import twostage_jax
 from experiments import parity
-from twostage_jax.neighbors import rank_neighbors, subset_neighbors
-from twostage_jax.resample import resample
+from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
+from twostage_jax.study.resample import resample
 
 BY_TITLE = {variant.title: variant for variant in parity.VARIANTS}
 PLAIN = [variant for variant in parity.VARIANTS if not variant.options]

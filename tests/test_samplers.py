@@ -32,14 +32,14 @@ from twostage_jax import (
     RandomUnderSampler,
     TomekLinks,
 )
-from twostage_jax.errors import InputError
-from twostage_jax.neighbors import nearest
-from twostage_jax.plan import Plan
-from twostage_jax.resample import resample
-from twostage_jax.samplers import radial
-from twostage_jax.samplers.base import sampling_targets
-from twostage_jax.samplers.random import random_oversample, random_undersample
-from twostage_jax.samplers.smote import class_neighbor_lists, smote
+from twostage_jax.resampling.neighbors import nearest
+from twostage_jax.resampling.plan import Plan
+from twostage_jax.resampling.samplers import radial
+from twostage_jax.resampling.samplers.base import sampling_targets
+from twostage_jax.resampling.samplers.random import random_oversample, random_undersample
+from twostage_jax.resampling.samplers.smote import class_neighbor_lists, smote
+from twostage_jax.study.resample import resample
+from twostage_jax.support.errors import InputError
 
 INTERPOLATING = [
     SMOTE(random_state=0),

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twostage_jax.report import verdict
-from twostage_jax.report.statistics import (
+from twostage_jax.evaluation.statistics import (
     FEWEST_FOLDS,
     PROPOSED,
     critical_difference,
@@ -17,6 +16,7 @@ from twostage_jax.report.statistics import (
     scores_by_fold,
     scores_by_partition,
 )
+from twostage_jax.report import verdict
 
 COLUMNS = ["scenario", "ratio", "fold", "approach", "AvAcc", "CBA", "MAvG", "Acc"]
 

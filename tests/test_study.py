@@ -12,14 +12,20 @@ import jax
 import numpy as np
 import pytest
 
-from twostage_jax import sources
-from twostage_jax.approach import APPROACHES
-from twostage_jax.errors import InputError
-from twostage_jax.exhibit import FEATURES, read_feature_exhibit, read_image_exhibit
-from twostage_jax.imageset import ImageSet
-from twostage_jax.protocol import Protocol
-from twostage_jax.record import RecordKey, read_record, read_records, same_result, write_record
-from twostage_jax.study import GroupDone, Scope, Study
+from twostage_jax.data import sources
+from twostage_jax.data.image_set import ImageSet
+from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.study.exhibit import FEATURES, read_feature_exhibit, read_image_exhibit
+from twostage_jax.study.record import (
+    RecordKey,
+    read_record,
+    read_records,
+    same_result,
+    write_record,
+)
+from twostage_jax.study.study import GroupDone, Scope, Study
+from twostage_jax.support.errors import InputError
+from twostage_jax.training.protocol import Protocol
 
 ROOT = Path(__file__).parents[1]
 EVERYTHING = Scope(

@@ -9,11 +9,11 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twostage_jax import metrics, paper, tables
-from twostage_jax.approach import APPROACHES
-from twostage_jax.errors import InputError
-from twostage_jax.partition import SCENARIOS
-from twostage_jax.record import Record, RecordKey, failed_record
+from twostage_jax.data.partition import SCENARIOS
+from twostage_jax.evaluation import metrics, paper, tables
+from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.study.record import Record, RecordKey, failed_record
+from twostage_jax.support.errors import InputError
 
 METRICS = ["AvAcc", "CBA", "MAvG"]
 SOURCE = {"settings": {}, "settings_hash": "abc", "versions": {}, "device": "cpu"}

@@ -15,11 +15,11 @@ import optax
 import pytest
 from flax import nnx
 
-from twostage_jax.lift import Lifted
-from twostage_jax.mobilenet import MobileNet
-from twostage_jax.plan import DevicePlan, Plan, epoch_batches
-from twostage_jax.protocol import Protocol
-from twostage_jax.training import Tally, TrainState, make_stages
+from twostage_jax.models.mobilenet_v1 import MobileNet
+from twostage_jax.resampling.plan import DevicePlan, Plan, epoch_batches
+from twostage_jax.training.lifting import Lifted
+from twostage_jax.training.protocol import Protocol
+from twostage_jax.training.steps import Tally, TrainState, make_stages
 
 CLASSES, SIZE, BATCH, STEPS = 3, 64, 4, 4
 ROWS = (16, 11, 7)  # of each member's plan: 4 steps, 3 with a partial one, 2 with a partial one

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from twostage_jax import weights
-from twostage_jax.errors import InputError
-from twostage_jax.mobilenet import MobileNet
+from twostage_jax.models import weights
+from twostage_jax.models.mobilenet_v1 import MobileNet
+from twostage_jax.support.errors import InputError
 
 SHARED = Path(__file__).parents[2] / "shared" / "weights"
 REAL = {0.25: "mobilenet_2_5_224_tf_no_top.h5", 0.75: "mobilenet_7_5_224_tf_no_top.h5"}

@@ -24,7 +24,7 @@ __all__ = [*_SAMPLERS]
 
 def __getattr__(name: str):
     if name in _SAMPLERS:
-        return getattr(import_module("twostage_jax.samplers"), name)
+        return getattr(import_module("twostage_jax.resampling.samplers"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -4,9 +4,9 @@ from collections.abc import Collection
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from twostage_jax.partition import FOLDS, RATIOS, SCENARIOS, PartitionKey, partition_keys
-from twostage_jax.protocol import Protocol
-from twostage_jax.streams import derive
+from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS, PartitionKey, partition_keys
+from twostage_jax.support.streams import derive
+from twostage_jax.training.protocol import Protocol
 
 KINDS = ("images", "plans", "features", "large", "neighbors")
 

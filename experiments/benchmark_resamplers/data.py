@@ -7,10 +7,10 @@ from jaxtyping import Float32, Int, UInt8
 
 from experiments.benchmark_resamplers.cases import SEED, STUDY_KEYS, partition_name
 from experiments.benchmark_resamplers.options import Options
-from twostage_jax import sources
-from twostage_jax.imageset import ImageSet
-from twostage_jax.partition import imbalance_ratios, make_partition
-from twostage_jax.streams import derive
+from twostage_jax.data import sources
+from twostage_jax.data.image_set import ImageSet
+from twostage_jax.data.partition import imbalance_ratios, make_partition
+from twostage_jax.support.streams import derive
 
 # The paper's set, and the width of its features.
 _CLASSES = 8

@@ -8,8 +8,8 @@ import tyro
 
 from experiments.benchmark_resamplers.cases import KINDS
 from experiments.options import ACCELERATORS
-from twostage_jax.errors import InputError, require_known
-from twostage_jax.sources import DATASETS
+from twostage_jax.data.sources import DATASETS
+from twostage_jax.support.errors import InputError, require_known
 
 PROGRAM = "python -m experiments.benchmark_resamplers"
 

@@ -22,11 +22,11 @@ from experiments.benchmark_resamplers.cases import (
     timed_keys,
 )
 from twostage_jax import SMOTE
-from twostage_jax.neighbors import rank_neighbors, subset_neighbors
-from twostage_jax.partition import PartitionKey
-from twostage_jax.plan import Plan
-from twostage_jax.resample import resample
-from twostage_jax.samplers.smote import neighbor_lists
+from twostage_jax.data.partition import PartitionKey
+from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
+from twostage_jax.resampling.plan import Plan
+from twostage_jax.resampling.samplers.smote import neighbor_lists
+from twostage_jax.study.resample import resample
 
 # Columns of each output row that are compared: a wrong neighbour or step shows in all of them.
 COMPARED_COLUMNS = 32

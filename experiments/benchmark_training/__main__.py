@@ -21,7 +21,7 @@ from experiments.benchmark_training.session import Session
 from experiments.benchmarks import document
 from experiments.benchmarks.processes import find_device
 from experiments.command import run_command
-from twostage_jax.training import PRECISIONS
+from twostage_jax.training.steps import PRECISIONS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

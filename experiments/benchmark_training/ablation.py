@@ -9,8 +9,9 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from twostage_jax import depthwise, mobilenet
-from twostage_jax.lift import SEQUENTIAL
+from twostage_jax.models import depthwise
+from twostage_jax.models import mobilenet_v1 as mobilenet
+from twostage_jax.training.lifting import SEQUENTIAL
 
 # The choice that an engine's precision makes, and no patch.
 PRECISION = "precision"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from experiments.benchmark_training.ablation import CHOICES, PRECISION
 from experiments.benchmark_training.options import Options
 from experiments.benchmark_training.paper import heads_of_network
-from twostage_jax.training import PRECISIONS
+from twostage_jax.training.steps import PRECISIONS
 
 OURS = "twostage_jax"
 TORCH = "PyTorch"

@@ -7,8 +7,8 @@ from jaxtyping import Int, UInt8
 
 from experiments.benchmark_training.cases import Size
 from experiments.benchmark_training.options import Options
-from twostage_jax import sources
-from twostage_jax.protocol import Protocol
+from twostage_jax.data import sources
+from twostage_jax.training.protocol import Protocol
 
 
 def make_data(folder: Path, size: Size, options: Options) -> None:

@@ -9,8 +9,8 @@ from jaxtyping import Int, UInt8
 from experiments.benchmark_training import paper
 from experiments.benchmark_training.cases import Job
 from experiments.benchmark_training.work import Work
-from twostage_jax.mobilenet import HIDDEN_UNITS
-from twostage_jax.protocol import Protocol
+from twostage_jax.models.mobilenet_v1 import HIDDEN_UNITS
+from twostage_jax.training.protocol import Protocol
 
 
 def prepare(job: Job, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarray, " n"]) -> Work:

@@ -8,9 +8,9 @@ from pathlib import Path
 import tyro
 
 from experiments.options import ACCELERATORS
-from twostage_jax.errors import InputError, require_known
-from twostage_jax.sources import DATASETS
-from twostage_jax.training import PRECISIONS
+from twostage_jax.data.sources import DATASETS
+from twostage_jax.support.errors import InputError, require_known
+from twostage_jax.training.steps import PRECISIONS
 
 PROGRAM = "python -m experiments.benchmark_training"
 TASKS = ("training", "extraction", "heads", "ablation")

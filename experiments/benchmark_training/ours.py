@@ -13,10 +13,10 @@ from experiments.benchmark_training.ablation import CHOICES, Choice, undone
 from experiments.benchmark_training.cases import Job
 from experiments.benchmark_training.flops import feature_width
 from experiments.benchmark_training.work import Work
-from twostage_jax.lift import SEQUENTIAL, Lifted, replicate
-from twostage_jax.plan import DevicePlan
-from twostage_jax.protocol import Protocol
-from twostage_jax.training import Stages, Tally, TrainState, make_stages
+from twostage_jax.resampling.plan import DevicePlan
+from twostage_jax.training.lifting import SEQUENTIAL, Lifted, replicate
+from twostage_jax.training.protocol import Protocol
+from twostage_jax.training.steps import Stages, Tally, TrainState, make_stages
 
 # The longest call. What is in the table of batches makes no difference to the program.
 _STEPS = 2048

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from twostage_jax.approach import APPROACHES
-from twostage_jax.imageset import ImageSet
-from twostage_jax.partition import FOLDS, RATIOS, SCENARIOS, make_partition, partition_keys
-from twostage_jax.protocol import Protocol
+from twostage_jax.data.image_set import ImageSet
+from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS, make_partition, partition_keys
+from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.training.protocol import Protocol
 
 _CLASSES = 8
 _IMAGES_PER_CLASS = 625

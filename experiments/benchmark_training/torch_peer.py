@@ -11,8 +11,8 @@ from torch import nn
 from experiments.benchmark_training.cases import Job, Size
 from experiments.benchmark_training.flops import feature_width
 from experiments.benchmark_training.work import Work
-from twostage_jax.mobilenet import BATCH_NORM_EPSILON, BLOCKS, HIDDEN_UNITS, STEM_CHANNELS
-from twostage_jax.protocol import Protocol
+from twostage_jax.models.mobilenet_v1 import BATCH_NORM_EPSILON, BLOCKS, HIDDEN_UNITS, STEM_CHANNELS
+from twostage_jax.training.protocol import Protocol
 
 TIMM_NAME = "mobilenetv1_100"
 

@@ -9,7 +9,7 @@ import sys
 import jax
 
 from experiments.reproduce import use_accelerator
-from twostage_jax.errors import InputError
+from twostage_jax.support.errors import InputError
 
 
 def main() -> None:

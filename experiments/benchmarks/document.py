@@ -14,7 +14,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from twostage_jax.files import write_atomically
+from twostage_jax.support.files import write_atomically
 
 
 def provenance(

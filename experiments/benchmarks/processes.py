@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from twostage_jax.errors import InputError
+from twostage_jax.support.errors import InputError
 
 
 def environment(platform: str) -> dict[str, str]:

@@ -7,9 +7,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from twostage_jax import metrics
-from twostage_jax.approach import APPROACHES
-from twostage_jax.record import Record, RecordKey
+from twostage_jax.evaluation import metrics
+from twostage_jax.evaluation.statistics import (
+    PROPOSED,
+    rank_test,
+    scores_by_fold,
+    scores_by_partition,
+)
+from twostage_jax.evaluation.tables import METRICS, Cell, Matrices, Sheet, csv
 from twostage_jax.report import charts, pictures
 from twostage_jax.report.blocks import (
     Block,
@@ -22,13 +27,8 @@ from twostage_jax.report.blocks import (
     make_table,
 )
 from twostage_jax.report.results import Results
-from twostage_jax.report.statistics import (
-    PROPOSED,
-    rank_test,
-    scores_by_fold,
-    scores_by_partition,
-)
-from twostage_jax.tables import METRICS, Cell, Matrices, Sheet, csv
+from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.study.record import Record, RecordKey
 
 _SIZE_BINS = 6
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from twostage_jax.tables import Cell, Sheet, csv
+from twostage_jax.evaluation.tables import Cell, Sheet, csv
 
 
 class Text(NamedTuple):

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from twostage_jax.approach import APPROACHES
-from twostage_jax.partition import SCENARIOS
+from twostage_jax.data.partition import SCENARIOS
+from twostage_jax.evaluation.statistics import Difference, RankTest, critical_difference
+from twostage_jax.evaluation.tables import METRICS
 from twostage_jax.report import style
-from twostage_jax.report.statistics import Difference, RankTest, critical_difference
-from twostage_jax.tables import METRICS
+from twostage_jax.study.approaches import APPROACHES
 
 _SCORES = (*METRICS, "Acc")
 

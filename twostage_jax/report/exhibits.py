@@ -2,12 +2,12 @@
 
 import pandas as pd
 
-from twostage_jax import paper, tables
-from twostage_jax.approach import APPROACHES
-from twostage_jax.record import Record
+from twostage_jax.evaluation import paper, tables
 from twostage_jax.report import charts, pictures
 from twostage_jax.report.blocks import Block, Notice, Picture, Section, Table, make_table
 from twostage_jax.report.results import Results
+from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.study.record import Record
 
 # What writes what the records lack; the reader finds it under Provenance.
 _ADD = "start the study's last command (see Provenance) again: it adds them"

@@ -9,11 +9,11 @@ import jinja2
 from markupsafe import Markup
 
 from twostage_jax import __version__
-from twostage_jax.files import write_atomically
+from twostage_jax.evaluation.tables import csv
 from twostage_jax.report import beyond, exhibits, precision, provenance, style, verdict
 from twostage_jax.report.blocks import Confusions, Picture, Table
 from twostage_jax.report.results import Results, read_results
-from twostage_jax.tables import csv
+from twostage_jax.support.files import write_atomically
 
 FOLDER = "report"
 

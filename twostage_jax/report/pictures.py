@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from twostage_jax.exhibit import FeatureExhibit
-from twostage_jax.plan import Plan
 from twostage_jax.report import style
+from twostage_jax.resampling.plan import Plan
+from twostage_jax.study.exhibit import FeatureExhibit
 
 STEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 

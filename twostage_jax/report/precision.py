@@ -5,18 +5,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from twostage_jax.approach import APPROACHES
-from twostage_jax.errors import InputError
-from twostage_jax.report.blocks import Block, Notice, Section, Table, Text, make_table
-from twostage_jax.report.results import Results, read_results
-from twostage_jax.report.statistics import (
+from twostage_jax.evaluation.statistics import (
     CONFIDENCE,
     FEWEST_FOLDS,
     RESAMPLES,
     Difference,
     paired_difference,
 )
-from twostage_jax.tables import METRICS
+from twostage_jax.evaluation.tables import METRICS
+from twostage_jax.report.blocks import Block, Notice, Section, Table, Text, make_table
+from twostage_jax.report.results import Results, read_results
+from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.support.errors import InputError
 
 _DECIMALS = 4  # one more than in the verdict: these differences are small
 

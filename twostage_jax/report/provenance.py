@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from twostage_jax.approach import APPROACHES
 from twostage_jax.report.blocks import Block, Notice, Section, Table, Text, make_table
 from twostage_jax.report.charts import title_of
 from twostage_jax.report.results import Results
+from twostage_jax.study.approaches import APPROACHES
 
 _SILENT = "silent"
 

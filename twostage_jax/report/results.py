@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from twostage_jax import paper
-from twostage_jax.approach import APPROACHES
-from twostage_jax.description import Description, read_description
-from twostage_jax.errors import InputError
-from twostage_jax.exhibit import (
+from twostage_jax.evaluation import paper
+from twostage_jax.evaluation.tables import Tables, make_tables
+from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.study.description import Description, read_description
+from twostage_jax.study.exhibit import (
     FeatureExhibit,
     ImageExhibit,
     read_feature_exhibit,
     read_image_exhibit,
 )
-from twostage_jax.record import Record, RecordKey, read_records
-from twostage_jax.tables import Tables, make_tables
+from twostage_jax.study.record import Record, RecordKey, read_records
+from twostage_jax.support.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

@@ -2,11 +2,7 @@
 
 import pandas as pd
 
-from twostage_jax.approach import APPROACHES
-from twostage_jax.report import charts
-from twostage_jax.report.blocks import Block, Notice, Picture, Section, Table, Text, make_table
-from twostage_jax.report.results import Results
-from twostage_jax.report.statistics import (
+from twostage_jax.evaluation.statistics import (
     CONFIDENCE,
     FEWEST_FOLDS,
     PROPOSED,
@@ -15,7 +11,11 @@ from twostage_jax.report.statistics import (
     paired_difference,
     rivals,
 )
-from twostage_jax.tables import METRICS
+from twostage_jax.evaluation.tables import METRICS
+from twostage_jax.report import charts
+from twostage_jax.report.blocks import Block, Notice, Picture, Section, Table, Text, make_table
+from twostage_jax.report.results import Results
+from twostage_jax.study.approaches import APPROACHES
 
 _TITLE = APPROACHES[PROPOSED].title
 

@@ -1,0 +1,1 @@
+"""Image sets, where they come from, and the partitions of a study."""

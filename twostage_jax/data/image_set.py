@@ -1,0 +1,166 @@
+"""The image set: labelled images in memory, in an order that does not depend on how they were read.
+
+Folds are keyed by file name and random streams by row, so two ways of reading the same images
+must give the same rows. `ImageSet.create` therefore sorts, and `ImageSet.fingerprint` tells
+whether two image sets are the same.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Int32, Int64, Integer, UInt8
+
+from twostage_jax.support.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Labelled RGB images of one size. Build one with `create`, which validates and sorts.
+
+    The arrays are read-only, so that a fingerprint, once computed, stays true.
+    """
+
+    images: UInt8[np.ndarray, "n h w 3"]
+    """Pixels, RGB, 0 to 255."""
+    labels: Int32[np.ndarray, " n"]
+    """Class index of each image, 0 to `num_classes` - 1, in ascending order."""
+    class_names: tuple[str, ...]
+    """Name of each class; its position is the class index."""
+    names: tuple[str, ...]
+    """Stable and unique name of each image, ascending within a class."""
+    source: str
+    """One line for people: where the images came from. Not part of the fingerprint."""
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        images: UInt8[np.ndarray, "n h w 3"],
+        labels: Integer[np.ndarray, " n"],
+        class_names: Sequence[str],
+        names: Sequence[str],
+        source: str,
+    ) -> "ImageSet":
+        """Returns the image set, its rows sorted by (label, name).
+
+        Args:
+            images: pixels, uint8. Not copied if the rows are sorted already; the image set then
+                holds a read-only view, and the caller must not write to the array any more.
+            labels: class index of each image.
+            class_names: at least two distinct names.
+            names: a distinct name for each image.
+            source: one line on where the images came from.
+
+        Raises:
+            InputError: the parts do not fit together, a label has no class, a class has no
+                image, or a name occurs twice.
+        """
+        _check_parts(images, labels, class_names, names)
+        order = sorted(range(len(names)), key=lambda row: (labels[row], names[row]))
+        if order != list(range(len(names))):
+            images = images[order]
+        labels = labels[order].astype(np.int32)
+        images = images.view()
+        images.flags.writeable = False
+        labels.flags.writeable = False
+        return cls(
+            images=images,
+            labels=labels,
+            class_names=tuple(class_names),
+            names=tuple(names[row] for row in order),
+            source=source,
+        )
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        """Counts and origin; never the pixels."""
+        n, height, width, _ = self.images.shape
+        return (
+            f"ImageSet({n} images, {height}x{width}, {self.num_classes} classes, "
+            f"source={self.source!r})"
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def class_counts(self) -> Int64[np.ndarray, " classes"]:
+        """Number of images of each class."""
+        return np.bincount(self.labels, minlength=self.num_classes).astype(np.int64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, 64 hexadecimal digits, of shape, pixels, labels, names and class names.
+
+        Two image sets have equal fingerprints exactly when they would give equal results,
+        whatever the way they were read.
+        """
+        digest = hashlib.sha256()
+
+        def add(part: bytes | memoryview) -> None:
+            # Each part is preceded by its length: no two lists of parts give the same bytes.
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
+
+        add(repr(self.images.shape).encode())
+        add(memoryview(np.ascontiguousarray(self.images)).cast("B"))
+        add(self.labels.astype("<i4").tobytes())
+        for group in (self.class_names, self.names):
+            add(str(len(group)).encode())
+            for name in group:
+                # A file name need not be valid UTF-8; Python then holds it with surrogates.
+                add(name.encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+
+def _check_parts(
+    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], names: Sequence[str]
+) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise InputError(
+            f"images are {images.dtype} of shape {images.shape}; expected uint8 RGB of shape "
+            "(n, h, w, 3)"
+        )
+    if 0 in images.shape:
+        raise InputError(f"images have shape {images.shape}; expected at least one pixel each")
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(
+            f"labels are {labels.dtype} of shape {labels.shape}; expected one integer an image"
+        )
+    if not len(images) == len(labels) == len(names):
+        raise InputError(
+            f"{len(images)} images, {len(labels)} labels and {len(names)} names; expected as many "
+            "of each"
+        )
+    if len(class_names) < 2:
+        raise InputError(f"{len(class_names)} classes; expected at least two to tell apart")
+    for kind, group in (("class name", class_names), ("image name", names)):
+        if twice := _first_repeated(group):
+            raise InputError(f"{kind} '{twice}' occurs more than once; expected distinct names")
+    if labels.min() < 0 or labels.max() >= len(class_names):
+        raise InputError(
+            f"labels run from {labels.min()} to {labels.max()}; expected 0 to "
+            f"{len(class_names) - 1}, for {len(class_names)} classes"
+        )
+    counts = np.bincount(labels, minlength=len(class_names))
+    if absent := [name for name, count in zip(class_names, counts, strict=True) if count == 0]:
+        raise InputError(
+            f"no image of {', '.join(absent)}; expected at least one image of every class"
+        )
+
+
+def _first_repeated(names: Sequence[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

@@ -1,0 +1,136 @@
+"""Partitions: what one (scenario, imbalance ratio, fold) keeps of an image set.
+
+The paper undersamples a balanced set "up to the point of achieving the desired imbalance ratio".
+Within a fold the classes stand in one random order and the images of each class in one random
+order, both shared by all scenarios and ratios: a class keeps the first n_i images, so that the
+partition of a higher ratio is a subset of that of a lower one.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from sklearn.model_selection import StratifiedKFold
+
+from twostage_jax.data.image_set import ImageSet
+from twostage_jax.support.errors import InputError, require_known
+from twostage_jax.support.streams import derive
+
+SCENARIOS = ("linear", "single_majority", "single_minority", "half_minority")
+RATIOS = (1.0, 2.0, 5.0, 10.0)
+FOLDS = 10
+
+# At ratio 1 the four scenarios are one: every class keeps all its images.
+ORIGINAL = "original"
+
+
+class PartitionKey(NamedTuple):
+    """Names one partition of an image set."""
+
+    scenario: str
+    ratio: float
+    fold: int
+
+
+class Partition(NamedTuple):
+    """Rows of an image set, in ascending order.
+
+    Attributes:
+        key: the partition's name.
+        train: training images kept.
+        test: the whole test fold, whatever the scenario.
+        kept: the part of `test` that carries the partition's imbalance.
+    """
+
+    key: PartitionKey
+    train: Int[np.ndarray, " n"]
+    test: Int[np.ndarray, " t"]
+    kept: Bool[np.ndarray, " t"]
+
+
+def partition_keys(
+    scenarios: tuple[str, ...], ratios: tuple[float, ...], folds: int
+) -> list[PartitionKey]:
+    """The distinct partitions of a study, cell by cell, with ratio 1 once for all scenarios."""
+    keys = [
+        PartitionKey(scenario if ratio > 1 else ORIGINAL, float(ratio), fold)
+        for scenario in scenarios
+        for ratio in ratios
+        for fold in range(folds)
+    ]
+    return list(dict.fromkeys(keys))
+
+
+def imbalance_ratios(scenario: str, ratio: float, classes: int) -> Float[np.ndarray, " classes"]:
+    """Equations 1 and 2: by how much each class shrinks, by its position in the class order.
+
+    Raises:
+        InputError: an unknown scenario, or a ratio that is not a number from 1 up.
+    """
+    require_known("scenario", scenario, (*SCENARIOS, ORIGINAL))
+    if not 1 <= ratio < math.inf:
+        raise InputError(f"imbalance ratio {ratio:g} found, a number from 1 up expected")
+    position = np.arange(classes)
+    if scenario == "linear":
+        return 1 + (ratio - 1) / (classes - 1) * position
+    minority = {
+        ORIGINAL: position < 0,
+        "single_majority": position >= 1,
+        "single_minority": position == classes - 1,
+        "half_minority": position >= classes // 2,
+    }[scenario]
+    return np.where(minority, float(ratio), 1.0)
+
+
+def _fold_of_each_image(image_set: ImageSet, seed: int) -> Int[np.ndarray, " n"]:
+    """Stratified folds. Rows are sorted by name, so that only names decide, not read order."""
+    for name, count in zip(image_set.class_names, image_set.class_counts, strict=True):
+        if count < FOLDS:
+            raise InputError(
+                f"class '{name}' has {count} images, at least {FOLDS} expected, one a fold; "
+                "add images or remove the class"
+            )
+    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=derive(seed, "folds"))
+    fold = np.empty(len(image_set.labels), np.int32)
+    for index, (_, test) in enumerate(splitter.split(image_set.names, image_set.labels)):
+        fold[test] = index
+    return fold
+
+
+def _first_of_each_class(
+    image_set: ImageSet, rows: Int[np.ndarray, " n"], ratios: Float[np.ndarray, " c"], stream: int
+) -> Int[np.ndarray, " m"]:
+    """Equation 3: of each class the first n / r, rounded, of one fixed random order; at least 1."""
+    kept = []
+    for label, ratio in enumerate(ratios):
+        members = rows[image_set.labels[rows] == label]
+        order = np.random.default_rng([stream, label]).permutation(members)
+        kept.append(order[: max(1, int(len(order) / ratio + 0.5))])
+    return np.sort(np.concatenate(kept))
+
+
+def make_partition(image_set: ImageSet, key: PartitionKey, seed: int) -> Partition:
+    """The partition `key` of an image set.
+
+    Raises:
+        InputError: an unknown scenario, a ratio that is not a number from 1 up, a fold that is not
+            one of the ten, or a class with fewer images than folds.
+    """
+    if key.fold not in range(FOLDS):
+        raise InputError(f"fold {key.fold} found, 0 to {FOLDS - 1} expected")
+    fold = _fold_of_each_image(image_set, seed)
+    order = np.random.default_rng(derive(seed, "fold", key.fold, "class order"))
+    by_position = imbalance_ratios(key.scenario, key.ratio, len(image_set.class_names))
+    ratios = np.empty_like(by_position)
+    ratios[order.permutation(len(by_position))] = by_position
+    train, test = (
+        np.flatnonzero(side).astype(np.int32) for side in (fold != key.fold, fold == key.fold)
+    )
+    stream = derive(seed, "fold", key.fold, "image order")
+    return Partition(
+        key,
+        _first_of_each_class(image_set, train, ratios, stream),
+        test,
+        np.isin(test, _first_of_each_class(image_set, test, ratios, stream)),
+    )

@@ -1,0 +1,227 @@
+"""The paper's images: 5,000 tiles of colorectal cancer tissue in eight classes (Kather, 2016).
+
+Read from the unpacked Zenodo archive where `data_dir` is that, else through TensorFlow Datasets,
+which downloads, checks and keeps it. Both give the same image set.
+"""
+
+import functools
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from twostage_jax.data.image_set import ImageSet
+from twostage_jax.data.sources import folder
+from twostage_jax.support.errors import InputError
+
+CLASS_NAMES = ("tumor", "stroma", "complex", "lympho", "debris", "mucosa", "adipose", "empty")
+"""The class names of TensorFlow Datasets, in the order of its labels."""
+
+ARCHIVE = "Kather_texture_2016_image_tiles_5000"
+"""Name of the Zenodo archive, and of the one folder in it."""
+
+ARCHIVE_URL = f"https://zenodo.org/record/53169/files/{ARCHIVE}.zip"
+ARCHIVE_BYTES = 258_098_431
+ARCHIVE_SHA256 = "936d0b95ae0f04f1f7b18a2b7e8c55776c3e887d102f645bcee752d1a6626a32"
+
+_FOLDERS = tuple(f"{i + 1:02d}_{name.upper()}" for i, name in enumerate(CLASS_NAMES))
+
+_BY_HAND = (
+    f"download {ARCHIVE}.zip by hand from Zenodo record 53169 (zenodo.org/records/53169), unpack "
+    "it, and pass the unpacked folder as data dir (--data-dir)"
+)
+
+# TensorFlow Datasets tries ten times, with pauses that double: over three minutes without a
+# network. Five tries take six seconds.
+_DOWNLOAD_TRIES = 5
+
+
+def load(data_dir: Path | None, image_size: int | None) -> ImageSet:
+    """Reads the colorectal histology tiles.
+
+    Args:
+        data_dir: the unpacked Zenodo archive (the folder that holds `01_TUMOR` to `08_EMPTY`, or
+            the one above it). Any other folder, which need not exist yet, is taken as the data
+            dir of TensorFlow Datasets, and the archive (246 MiB) is downloaded into it unless it
+            was before; None stands for TensorFlow Datasets' own default.
+        image_size: side of the square images, in pixels; None keeps the tiles' 150.
+
+    Returns:
+        Image set with images uint8 n x h x w x 3, named `<class>/<file>`: the same names, rows
+        and pixels whichever way they were read.
+
+    Raises:
+        InputError: an incomplete folder, images that cannot be read, a download that fails or
+            is not the published archive.
+    """
+    data_dir = data_dir and data_dir.expanduser()
+    if (unpacked := _unpacked_archive(data_dir)) is not None:
+        return folder.read_classes(
+            unpacked,
+            folders=_FOLDERS,
+            class_names=CLASS_NAMES,
+            image_size=image_size,
+            source="colorectal histology (Kather 2016), unpacked Zenodo archive",
+        )
+    examples = list(_tfds_examples(data_dir))
+    names = [f"{CLASS_NAMES[label]}/{file}" for _, label, file in examples]
+    return ImageSet.create(
+        images=folder.decode_all(
+            [encoded for encoded, _, _ in examples], names=names, image_size=image_size
+        ),
+        labels=np.array([label for _, label, _ in examples], np.int32),
+        class_names=CLASS_NAMES,
+        names=names,
+        source="colorectal histology (Kather 2016), TensorFlow Datasets colorectal_histology 2.0.0",
+    )
+
+
+def _unpacked_archive(data_dir: Path | None) -> Path | None:
+    """The folder that holds the eight class folders, if there is one."""
+    if data_dir is None or not data_dir.exists():
+        return None
+    for root in (data_dir, data_dir / ARCHIVE):
+        present = set(folder.subfolders(root)) if root == data_dir or root.is_dir() else set()
+        missing = [name for name in _FOLDERS if name not in present]
+        if not missing:
+            return root
+        if len(missing) < len(_FOLDERS):
+            raise InputError(
+                f"{root} lacks {', '.join(missing)}; expected {_FOLDERS[0]} to {_FOLDERS[-1]}: "
+                f"unpack {ARCHIVE}.zip again"
+            )
+    return None
+
+
+def _tfds_examples(data_dir: Path | None) -> list[tuple[bytes, int, str]]:
+    """(encoded image, label, file name) of every tile, in no particular order."""
+    try:
+        builder = _builder_class()(data_dir=data_dir)
+        if not builder.is_prepared():
+            _prepare(builder)
+        examples = [
+            (bytes(example["image"]), int(example["label"]), example["filename"].decode())
+            for example in _prepared_examples(builder)
+        ]
+    except OSError as error:
+        raise InputError(
+            f"cannot use {data_dir or 'the default data dir'} as data dir of TensorFlow Datasets: "
+            f"{_one_line(error)}; check its permissions and free space, or pass another"
+        ) from error
+    expected = builder.info.splits["train"].num_examples
+    if len(examples) != expected:
+        raise InputError(
+            f"{builder.data_dir} holds {len(examples)} tiles; expected the {expected} that its "
+            "dataset_info.json counts: delete that folder to prepare it again"
+        )
+    return examples
+
+
+@functools.cache
+def _builder_class() -> type:
+    """TensorFlow Datasets' builder of these tiles, with the parts replaced that need TensorFlow.
+
+    What it leaves on disk has the same name, version, features and order as the original's.
+    """
+    # Imported here because this takes a second, which other sources need not wait for.
+    from tensorflow_datasets.core.download.checksums import UrlInfo
+    from tensorflow_datasets.core.units import Size
+    from tensorflow_datasets.image_classification import colorectal_histology
+
+    class Builder(colorectal_histology.ColorectalHistology, skip_registration=True):
+        name = "colorectal_histology"
+        # The path of the code serves to find a checksum file, and finding it needs a package that
+        # TensorFlow Datasets does not declare. The checksum stands here instead.
+        code_path = None
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(dl_manager.download(ARCHIVE_URL))}
+
+        def _generate_examples(self, archive):
+            for label, class_name, file, image in _archive_tiles(Path(archive)):
+                yield (
+                    f"{class_name}/{file}",
+                    {"image": image, "label": label, "filename": file},
+                )
+
+    Builder.url_infos = {
+        ARCHIVE_URL: UrlInfo(Size(ARCHIVE_BYTES), ARCHIVE_SHA256, f"{ARCHIVE}.zip")
+    }
+    return Builder
+
+
+def _archive_tiles(archive: Path) -> Iterator[tuple[int, str, str, Image.Image]]:
+    """(label, class name, file name, image) of every tile in the Zenodo archive."""
+    with zipfile.ZipFile(archive) as members:
+        for member in sorted(members.namelist()):
+            match member.split("/"):
+                case [root, class_folder, file] if (
+                    root == ARCHIVE and class_folder in _FOLDERS and folder.is_image_name(file)
+                ):
+                    label = _FOLDERS.index(class_folder)
+                    # A Pillow image, not an array: TensorFlow would be asked to encode an array.
+                    pixels = folder.decode(members.read(member), None)
+                    yield label, CLASS_NAMES[label], file, Image.fromarray(pixels)
+
+
+def _prepare(builder) -> None:
+    """Downloads the archive, with progress bars, and writes the prepared form."""
+    import requests
+    from tensorflow_datasets.core.download import download_manager, downloader, util
+
+    tries = downloader.MAX_RETRIES
+    downloader.MAX_RETRIES = _DOWNLOAD_TRIES
+    try:
+        builder.download_and_prepare(
+            # Unlike the default format this one is written and read without TensorFlow. (So is
+            # parquet, but TensorFlow Datasets 4.9 loses examples when it writes more than 100.)
+            file_format="array_record",
+            download_config=download_manager.DownloadConfig(
+                try_download_gcs=False, force_checksums_validation=True
+            ),
+        )
+    except (requests.RequestException, util.DownloadError) as error:
+        raise InputError(
+            f"cannot download {ARCHIVE_URL}: {_one_line(error)}; {_BY_HAND}"
+        ) from error
+    except (download_manager.NonMatchingChecksumError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{ARCHIVE_URL} did not give the published archive: {_one_line(error)}; {_BY_HAND}"
+        ) from error
+    finally:
+        downloader.MAX_RETRIES = tries
+
+
+def _prepared_examples(builder) -> Iterator[dict]:
+    """The examples of a prepared dataset, their images still encoded."""
+    from tensorflow_datasets.core.decode import SkipDecoding
+
+    decoders = {"image": SkipDecoding()}
+    if builder.info.file_format.value != "tfrecord":
+        yield from builder.as_data_source("train", decoders=decoders)
+        return
+    # Prepared earlier, by someone who has TensorFlow.
+    for path in builder.info.splits["train"].filepaths:
+        for record in _tfrecords(Path(path)):
+            yield builder.info.features.deserialize_example_np(record, decoders=decoders)
+
+
+def _tfrecords(path: Path) -> Iterator[bytes]:
+    """The records of a TFRecord file: 8 bytes length, 4 bytes CRC, the record, 4 bytes CRC."""
+    content = path.read_bytes()
+    position = 0
+    while position < len(content):
+        if len(content) - position < 12:
+            raise OSError(f"{path.name} is cut short")
+        (length,) = struct.unpack_from("<Q", content, position)
+        start, position = position + 12, position + 16 + length
+        if position > len(content):
+            raise OSError(f"{path.name} is cut short")
+        yield content[start : start + length]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

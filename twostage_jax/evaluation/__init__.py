@@ -1,0 +1,1 @@
+"""Scores of records: metrics, tables, statistics and the paper's published numbers."""

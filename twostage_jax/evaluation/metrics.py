@@ -1,0 +1,127 @@
+"""Scores for imbalanced classes (paper, section IV-B, eq. 4 to 6), from a confusion matrix.
+
+All functions take counts `matrix[i, j]`: samples of true class i that were predicted as class j.
+A class without a test sample has no recall. It is an error here, not a NaN or a zero, because
+either would pass unseen into a mean over folds; the study's test folds keep at least one sample
+of each class.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Integer
+
+from twostage_jax.support.errors import InputError
+
+Matrix = Integer[np.ndarray, "classes classes"]
+
+
+class Scores(NamedTuple):
+    """The paper's four scores of one set of predictions, each in [0, 1], higher is better."""
+
+    AvAcc: float
+    CBA: float
+    MAvG: float
+    Acc: float
+
+
+def confusion_matrix(
+    labels: Integer[np.ndarray, "n"], predictions: Integer[np.ndarray, "n"], classes: int
+) -> Matrix:
+    """Counts the samples of each (true class, predicted class).
+
+    Args:
+        labels: true classes in [0, classes).
+        predictions: predicted classes in [0, classes).
+        classes: number of classes, whether or not they all occur.
+
+    Raises:
+        InputError: no samples, unequal lengths, or a class outside [0, classes).
+    """
+    if len(labels) != len(predictions) or len(labels) == 0:
+        raise InputError(
+            f"found {len(labels)} labels and {len(predictions)} predictions; "
+            "expected one prediction a label, and at least one; pass both for the same samples"
+        )
+    for name, values in (("labels", labels), ("predictions", predictions)):
+        if values.min() < 0 or values.max() >= classes:  # would count as other pairs
+            raise InputError(
+                f"found {name} from {values.min()} to {values.max()}; "
+                f"expected 0 to {classes - 1}; check the number of classes"
+            )
+    # scikit-learn's function gives the same in 1 ms, of which a study's report takes 2,180.
+    pairs = labels.astype(np.int64) * classes + predictions
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def recalls(matrix: Matrix) -> Float64[np.ndarray, "classes"]:
+    """Returns the share of each class's samples that were predicted right, in [0, 1].
+
+    Raises:
+        InputError: a class has no samples.
+    """
+    samples = matrix.sum(axis=1)
+    if not samples.all():
+        empty = ", ".join(map(str, np.flatnonzero(samples == 0)))
+        raise InputError(
+            f"found no test samples of class {empty}; expected at least one of each class; "
+            "use fewer folds, a lower imbalance ratio or more images"
+        )
+    return matrix.diagonal() / samples
+
+
+def average_accuracy(matrix: Matrix) -> float:
+    """Returns AvAcc (eq. 4): the mean of the recalls.
+
+    Raises:
+        InputError: a class has no samples.
+    """
+    return float(recalls(matrix).mean())
+
+
+def class_balance_accuracy(matrix: Matrix) -> float:
+    """Returns CBA (eq. 5): the mean of m_ii / max(samples of class i, predictions of class i).
+
+    The equation as printed sums over i inside and outside; the inner sums run over j here, as in
+    the definition that it cites: CBA is at most the mean recall and at most the mean precision.
+
+    Raises:
+        InputError: a class has no samples.
+    """
+    recalls(matrix)  # refuses empty classes, so that no divisor below is 0
+    return float((matrix.diagonal() / np.maximum(matrix.sum(axis=1), matrix.sum(axis=0))).mean())
+
+
+def geometric_mean_recall(matrix: Matrix) -> float:
+    """Returns MAvG (eq. 6): the geometric mean of the recalls, 0 when one recall is 0.
+
+    Raises:
+        InputError: a class has no samples.
+    """
+    with np.errstate(divide="ignore"):  # log 0 = -inf, and exp(-inf) = 0 is the wanted result
+        return float(np.exp(np.log(recalls(matrix)).mean()))
+
+
+def accuracy(matrix: Matrix) -> float:
+    """Returns Acc: the share of all samples that were predicted right.
+
+    Raises:
+        InputError: there are no samples.
+    """
+    if not matrix.any():
+        raise InputError("found no test samples; expected at least one; check the test fold")
+    return float(matrix.trace() / matrix.sum())
+
+
+def scores(matrix: Matrix) -> Scores:
+    """Returns the four scores of one confusion matrix.
+
+    Raises:
+        InputError: a class has no samples.
+    """
+    return Scores(
+        AvAcc=average_accuracy(matrix),
+        CBA=class_balance_accuracy(matrix),
+        MAvG=geometric_mean_recall(matrix),
+        Acc=accuracy(matrix),
+    )

@@ -1,0 +1,62 @@
+"""The published numbers: tables I and II of the paper, as printed (four and two decimals)."""
+
+import dataclasses
+import importlib.resources
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS, partition_keys
+from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.study.record import Record, RecordKey
+from twostage_jax.training.protocol import Protocol
+
+
+def table1() -> pd.DataFrame:
+    """Returns Table I: means over ten folds.
+
+    Columns: scenario, imbalance_ratio, metric, then one a compared approach (baseline, is_rus,
+    is_ros, is_smote); 36 rows.
+    """
+    return _read("table1.csv")
+
+
+def table2() -> pd.DataFrame:
+    """Returns Table II: means and average ranks over 120 partitions.
+
+    Columns: approach, metric, mean, average_rank; 27 rows.
+    """
+    return _read("table2.csv")
+
+
+def why_not_comparable(
+    settings: Mapping, class_counts: Sequence[int], records: Iterable[Record], test: str
+) -> str | None:
+    """Why these numbers do not belong beside a study's, or None if they do.
+
+    Args:
+        settings: of the study, as its records hold them.
+        class_counts: images of each class of its data set.
+        records: of the study.
+        test: the test fold that is scored, `imbalanced` or `balanced`.
+    """
+    protocol = dataclasses.asdict(Protocol())
+    partitions = partition_keys(SCENARIOS, RATIOS[1:], FOLDS)
+    its_records = {RecordKey(*key, approach) for key in partitions for approach in APPROACHES}
+    done = {record.key for record in records if record.status == "done" and record.key.ratio > 1}
+    checks = {
+        "the data set": settings["dataset"] == "colorectal_histology"
+        and list(class_counts) == [625] * 8,
+        "the image size": list(settings["image_size"]) == [150, 150],
+        "the initial weights": settings["weights"] != "random",
+        "the partitions and approaches that are done": done == its_records,
+        "the balance of the test folds": test == "imbalanced",
+    }
+    checks |= {name: settings[name] == protocol[name] for name in protocol if name != "seed"}
+    wrong = [name for name, same in checks.items() if not same]
+    return f"this study differs from the paper's in {', '.join(wrong)}" if wrong else None
+
+
+def _read(name: str) -> pd.DataFrame:
+    with importlib.resources.files(__package__).joinpath(name).open(encoding="utf-8") as file:
+        return pd.read_csv(file)

@@ -1,0 +1,18 @@
+"""Samplers with imbalanced-learn's contract, each of which also gives its plan."""
+
+from twostage_jax.resampling.samplers.radial import RadialBasedUndersampler
+from twostage_jax.resampling.samplers.random import RandomOverSampler, RandomUnderSampler
+from twostage_jax.resampling.samplers.selection import EditedNearestNeighbours, NearMiss, TomekLinks
+from twostage_jax.resampling.samplers.smote import ADASYN, SMOTE, BorderlineSMOTE
+
+__all__ = [
+    "ADASYN",
+    "SMOTE",
+    "BorderlineSMOTE",
+    "EditedNearestNeighbours",
+    "NearMiss",
+    "RadialBasedUndersampler",
+    "RandomOverSampler",
+    "RandomUnderSampler",
+    "TomekLinks",
+]

@@ -1,0 +1,134 @@
+"""Plans from a JAX key, for use inside one's own compiled programs.
+
+Every function is traceable and has outputs of a fixed size, so that it can be jitted, and lifted
+over keys and partitions by `vmap`. The draws are JAX's: the distributions are the samplers', the
+samples are not those of a NumPy seed. Labels may be traced; -1 marks rows that are not there.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray, Shaped
+
+from twostage_jax.resampling.plan import DevicePlan
+
+
+def class_neighbors(
+    x: Shaped[Array, "n *shape"], labels: Int[Array, " n"], k: int
+) -> Int32[Array, "n k"]:
+    """The k nearest same-class neighbours of each row; -1 where a class has fewer.
+
+    In float32 at the highest precision and n x n distances at once: for features, and for as many
+    rows as the device has room for. `resampling.neighbors.nearest` is exact and bounded.
+    """
+    rows = x.reshape(len(x), -1).astype(jnp.float32)
+    rows = rows - rows.mean(axis=0)
+    norms = jnp.square(rows).sum(axis=1)
+    products = jnp.matmul(rows, rows.T, precision="highest")
+    squared = norms[:, None] + norms[None] - 2 * products
+    other = (labels[:, None] != labels[None]) | (labels < 0)[:, None]
+    squared = jnp.where(other | jnp.eye(len(x), dtype=bool), jnp.inf, squared)
+    negated, neighbors = jax.lax.top_k(-squared, k)
+    return jnp.where(jnp.isfinite(negated), neighbors, -1).astype(jnp.int32)
+
+
+def random_undersample(
+    key: PRNGKeyArray, labels: Int[Array, " n"], *, classes: int, size: int
+) -> DevicePlan:
+    """Keeps as many random samples of each class as the smallest one has.
+
+    Args:
+        key: a JAX key.
+        labels: class of each sample, below `classes`, or -1; classes may be missing.
+        classes: how many there may be.
+        size: rows of the plan, at least (classes present) x (samples of the smallest); padded with
+            label -1, and cut off without a warning where it is too small.
+    """
+    count, _, rank = _ranks(key, labels, classes)
+    smallest = jnp.where(count > 0, count, len(labels)).min()
+    return _plan_of(_compress((rank < smallest) & (labels >= 0), size), labels)
+
+
+def random_oversample(
+    key: PRNGKeyArray, labels: Int[Array, " n"], *, classes: int, size: int
+) -> DevicePlan:
+    """Keeps all samples and adds copies until each class has as many as the largest.
+
+    Args:
+        key: a JAX key.
+        labels: class of each sample, below `classes`, or -1; classes may be missing.
+        classes: how many there may be.
+        size: rows of the plan, at least (classes present) x (samples of the largest); padded with
+            label -1, and cut off without a warning where it is too small.
+    """
+    return _plan_of(_grown(key, labels, classes, size)[0], labels)
+
+
+def smote(
+    key: PRNGKeyArray,
+    labels: Int[Array, " n"],
+    neighbors: Int[Array, "n k"],
+    *,
+    classes: int,
+    size: int,
+) -> DevicePlan:
+    """Keeps all samples and adds synthetic ones until each class has as many as the largest.
+
+    A sample that has no neighbours is copied.
+
+    Args:
+        key: a JAX key.
+        labels: class of each sample, below `classes`, or -1; classes may be missing.
+        neighbors: rows of the same class, -1 after the last; from `class_neighbors`, for one.
+        classes: how many there may be.
+        size: as of `random_oversample`.
+    """
+    draw, choose, walk = jax.random.split(key, 3)
+    base, added = _grown(draw, labels, classes, size)
+    lists = neighbors[base]
+    found = (lists >= 0).sum(axis=1)
+    chosen = jnp.floor(jax.random.uniform(choose, (size,)) * found).astype(jnp.int32)
+    chosen = jnp.minimum(chosen, jnp.maximum(found - 1, 0))
+    neighbor = jnp.take_along_axis(lists, chosen[:, None], axis=1)[:, 0]
+    moved = added & (found > 0)
+    step = jnp.where(moved, jax.random.uniform(walk, (size,)), 0.0)
+    return _plan_of(base, labels)._replace(
+        neighbor=jnp.where(moved, neighbor, jnp.maximum(base, 0)).astype(jnp.int32), step=step
+    )
+
+
+def _ranks(key, labels, classes):
+    """Of each class the size and the start in `order`, which sorts by class, at random within."""
+    shuffle = jax.random.permutation(key, len(labels))
+    order = shuffle[jnp.argsort(labels[shuffle], stable=True)]
+    count = jnp.zeros(classes, jnp.int32).at[labels].add(labels >= 0, mode="drop")
+    start = (labels < 0).sum() + jnp.cumsum(count) - count
+    rank = jnp.zeros(len(labels), jnp.int32).at[order].set(jnp.arange(len(labels)))
+    return count, (order, start), rank - start[labels]
+
+
+def _compress(chosen, size):
+    """The chosen rows, ascending, in an array of a fixed size; -1 after the last."""
+    return jnp.flatnonzero(chosen, size=size, fill_value=-1).astype(jnp.int32)
+
+
+def _grown(key, labels, classes, size):
+    """All samples, then random ones until all classes are equally large; and which are those."""
+    pick, shuffle = jax.random.split(key)
+    count, (order, start), _ = _ranks(shuffle, labels, classes)
+    missing = jnp.where(count > 0, count.max() - count, 0)
+    kept = count.sum()
+    position = jnp.arange(size)
+    label = jnp.searchsorted(jnp.cumsum(missing), position - kept, side="right")
+    label = jnp.minimum(label, classes - 1)
+    member = jnp.floor(jax.random.uniform(pick, (size,)) * count[label]).astype(jnp.int32)
+    member = jnp.minimum(member, count[label] - 1)
+    added = (position >= kept) & (position < kept + missing.sum())
+    drawn = jnp.where(added, order[start[label] + member], -1)
+    return jnp.where(position < kept, _compress(labels >= 0, size), drawn), added
+
+
+def _plan_of(base: Int32[Array, " m"], labels: Int[Array, " n"]) -> DevicePlan:
+    there = base >= 0
+    base = jnp.maximum(base, 0).astype(jnp.int32)
+    step: Float[Array, " m"] = jnp.zeros(base.shape)
+    return DevicePlan(base, base, step, jnp.where(there, labels[base], -1).astype(jnp.int32))

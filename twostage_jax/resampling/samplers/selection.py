@@ -1,0 +1,202 @@
+"""Undersampling by neighbourhood: NearMiss, Tomek links, edited nearest neighbours."""
+
+import numbers
+import warnings
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+from scipy.stats import mode
+from sklearn.base import clone
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from twostage_jax.resampling.neighbors import nearest
+from twostage_jax.resampling.plan import Plan
+from twostage_jax.resampling.samplers.base import CleaningSampler, UnderSampler, keep_of_classes
+from twostage_jax.resampling.samplers.smote import NEIGHBORS, list_length, neighbor_lists
+from twostage_jax.support.errors import InputError
+
+
+class NearMiss(UnderSampler):
+    """Keeps the samples of the larger classes that are near to the smallest (Zhang, Mani, 2003).
+
+    imbalanced-learn's sampler of that name.
+
+    Args:
+        sampling_strategy: as in imbalanced-learn; `auto` reduces all classes but the smallest.
+        version: 1 keeps samples of the smallest mean distance to the `n_neighbors` nearest samples
+            of the smallest class, 2 to the farthest ones; 3 first finds the `n_neighbors_ver3`
+            nearest samples of each sample of the smallest class, and of these keeps the ones of
+            largest mean distance to their nearest ones.
+        n_neighbors: neighbours over which distances are averaged; or an object with scikit-learn's
+            `kneighbors` that finds as many.
+        n_neighbors_ver3: neighbours of the first step of version 3; or an object.
+        n_jobs: accepted for imbalanced-learn's programs; all cores work in any case.
+
+    Attributes:
+        sampling_strategy_: how many samples of each class are kept.
+        sample_indices_: rows that are kept, class by class.
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **UnderSampler._parameter_constraints,
+        "version": [Interval(numbers.Integral, 1, 3, closed="both")],
+        "n_neighbors": NEIGHBORS,
+        "n_neighbors_ver3": NEIGHBORS,
+        "n_jobs": [numbers.Integral, None],
+    }
+
+    def __init__(
+        self,
+        *,
+        sampling_strategy="auto",
+        version=1,
+        n_neighbors=3,
+        n_neighbors_ver3=3,
+        n_jobs=None,
+    ):
+        super().__init__(sampling_strategy=sampling_strategy)
+        self.version = version
+        self.n_neighbors = n_neighbors
+        self.n_neighbors_ver3 = n_neighbors_ver3
+        self.n_jobs = n_jobs
+
+    def _decide(self, x, y) -> Plan:
+        classes, first, counts = np.unique(y, return_index=True, return_counts=True)
+        # Of several smallest classes, imbalanced-learn takes the one that y names first.
+        smallest = min(range(len(classes)), key=lambda i: (counts[i], first[i]))
+        minority = x[y == classes[smallest]]
+        if self.version != 2:  # which averages over all where there are fewer
+            _require_points(classes[smallest], len(minority), self.n_neighbors)
+        kept = {}
+        for label, size in self.sampling_strategy_.items():
+            members = np.flatnonzero(y == label)
+            if self.version == 3:
+                _require_points(label, len(members), self.n_neighbors_ver3)
+                near, _ = _search(x[members], minority, self.n_neighbors_ver3)
+                members = members[np.unique(near)]
+            far = self.version == 2
+            distance = _search(minority, x[members], self.n_neighbors, far)[1].sum(axis=1)
+            if len(members) < size:
+                warnings.warn(
+                    f"{size} samples of class {label} are to be kept, but only {len(members)} are "
+                    "near a sample of the smallest class: all of them are kept",
+                    stacklevel=2,
+                )
+            order = np.argsort(-distance if self.version == 3 else distance, kind="stable")
+            kept[label] = members[order[:size]]
+        return keep_of_classes(y, kept)
+
+
+def _search(
+    points: Shaped[np.ndarray, "n *shape"],
+    queries: Shaped[np.ndarray, "q *shape"],
+    search: Any,
+    farthest: bool = False,
+) -> tuple[Int[np.ndarray, "q k"], Float[np.ndarray, "q k"]]:
+    """Rows of the nearest (farthest) points to each query, and their distances."""
+    k = min(_count(search), len(points))
+    if isinstance(search, numbers.Integral):
+        found = nearest(points, k, queries=queries, farthest=farthest)
+        return found.rows, np.sqrt(np.sort(found.squared, axis=1))
+    points, queries = (x.reshape(len(x), -1) for x in (points, queries))
+    every = len(points) if farthest else k
+    distance, rows = clone(search).fit(points).kneighbors(queries, n_neighbors=every)
+    return rows[:, -k:], distance[:, -k:]
+
+
+def _count(search: Any) -> int:
+    return int(search) if isinstance(search, numbers.Integral) else search.n_neighbors
+
+
+def _require_points(label: Any, count: int, search: Any) -> None:
+    if count < (k := _count(search)):
+        raise InputError(
+            f"class {label} has {count} samples, NearMiss with {k} neighbours expects at least "
+            f"{k}; lower the number of neighbours"
+        )
+
+
+class TomekLinks(CleaningSampler):
+    """Removes samples that are mutual nearest neighbours with a sample of another class (1976).
+
+    imbalanced-learn's sampler of that name.
+
+    Args:
+        sampling_strategy: which classes lose samples; `auto`: all but the smallest.
+        n_jobs: accepted for imbalanced-learn's programs; all cores work in any case.
+
+    Attributes:
+        sampling_strategy_: the classes that may lose samples.
+        sample_indices_: rows that are kept, in their order.
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **CleaningSampler._parameter_constraints,
+        "n_jobs": [numbers.Integral, None],
+    }
+
+    def __init__(self, *, sampling_strategy="auto", n_jobs=None):
+        super().__init__(sampling_strategy=sampling_strategy)
+        self.n_jobs = n_jobs
+
+    def _decide(self, x, y) -> Plan:
+        rows = np.arange(len(y))
+        neighbor = neighbor_lists(x, 1)[:, 0]
+        linked = (neighbor[neighbor] == rows) & (y[neighbor] != y)
+        cleaned = np.isin(y, list(self.sampling_strategy_))
+        return Plan.of_kept(y, rows[~(linked & cleaned)])
+
+
+class EditedNearestNeighbours(CleaningSampler):
+    """Removes samples whose neighbours are of other classes (Wilson, 1972).
+
+    imbalanced-learn's sampler of that name.
+
+    Args:
+        sampling_strategy: which classes lose samples; `auto`: all but the smallest.
+        n_neighbors: neighbours that are looked at; or an object with scikit-learn's `kneighbors`
+            that finds one more, the sample itself.
+        kind_sel: a sample stays if `all` of its neighbours are of its class, or if the most
+            frequent class among them (`mode`; of several, the smallest) is its own.
+        n_jobs: accepted for imbalanced-learn's programs; all cores work in any case.
+
+    Attributes:
+        sampling_strategy_: the classes that may lose samples.
+        sample_indices_: rows that are kept, class by class.
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **CleaningSampler._parameter_constraints,
+        "n_neighbors": NEIGHBORS,
+        "kind_sel": [StrOptions({"all", "mode"})],
+        "n_jobs": [numbers.Integral, None],
+    }
+
+    def __init__(self, *, sampling_strategy="auto", n_neighbors=3, kind_sel="all", n_jobs=None):
+        super().__init__(sampling_strategy=sampling_strategy)
+        self.n_neighbors = n_neighbors
+        self.kind_sel = kind_sel
+        self.n_jobs = n_jobs
+
+    def _decide(self, x, y) -> Plan:
+        k = list_length(self.n_neighbors)
+        if len(y) <= k:
+            raise InputError(
+                f"{len(y)} samples found, EditedNearestNeighbours with {k} neighbours expects at "
+                f"least {k + 1}; lower the number of neighbours"
+            )
+        code = np.unique(y, return_inverse=True)[1]
+        asking = np.flatnonzero(np.isin(y, list(self.sampling_strategy_)))
+        agree = self._agree(code[asking], code[neighbor_lists(x, self.n_neighbors, asking)])
+        stays = asking[agree]
+        return keep_of_classes(
+            y, {label: stays[y[stays] == label] for label in self.sampling_strategy_}
+        )
+
+    def _agree(
+        self, own: Int[np.ndarray, " q"], around: Int[np.ndarray, "q k"]
+    ) -> Bool[np.ndarray, " q"]:
+        if self.kind_sel == "all":
+            return (around == own[:, None]).all(axis=1)
+        return mode(around, axis=1).mode == own

@@ -1,0 +1,283 @@
+"""SMOTE and its relatives: synthetic samples between neighbours of one class.
+
+By imbalanced-learn's draws: SMOTE and Borderline-SMOTE restart the random stream for each class,
+ADASYN draws all classes from one. Neighbours are exact, ties by the smaller row; a sample is told
+from its duplicates by its row.
+"""
+
+import numbers
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Int, Shaped
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+
+from twostage_jax.resampling.neighbors import nearest
+from twostage_jax.resampling.plan import Plan
+from twostage_jax.resampling.samplers.base import OverSampler, Targets, require_neighbors
+from twostage_jax.support.errors import InputError
+
+
+def neighbor_lists(
+    x: Shaped[np.ndarray, "n *shape"], search: Any, rows: Int[np.ndarray, " q"] | None = None
+) -> Int[np.ndarray, "q k"]:
+    """The nearest neighbours within x of some of its rows.
+
+    Args:
+        x: the samples.
+        rows: those whose neighbours are wanted; by default all.
+        search: k for the exact search of this package; or, as in imbalanced-learn, an object with
+            scikit-learn's `fit` and `kneighbors`, whose first neighbour is the sample itself.
+    """
+    if isinstance(search, numbers.Integral):
+        return nearest(x, int(search), rows=rows).rows
+    flat = x.reshape(len(x), -1)
+    asking = flat if rows is None else flat[rows]
+    return clone(search).fit(flat).kneighbors(asking, return_distance=False)[:, 1:]
+
+
+def list_length(search: Any) -> int:
+    """Neighbours in a list of `neighbor_lists`."""
+    return int(search) if isinstance(search, numbers.Integral) else search.n_neighbors - 1
+
+
+def class_neighbor_lists(
+    x: Shaped[np.ndarray, "n *shape"],
+    y: Shaped[np.ndarray, " n"],
+    search: Any,
+    classes: Iterable[Any],
+) -> Int[np.ndarray, "n k"]:
+    """The nearest neighbours of each row of some classes within its class; -1 elsewhere.
+
+    Rows of a class with k or fewer rows have too few neighbours: their lists are -1, too.
+    """
+    k = list_length(search)
+    lists = np.full((len(x), k), -1, np.int32)
+    for label in classes:
+        members = np.flatnonzero(y == label)
+        if len(members) > k:
+            lists[members] = members[neighbor_lists(x[members], search)]
+    return lists
+
+
+def _interpolate(
+    y: Shaped[np.ndarray, " n"],
+    rows: Int[np.ndarray, " b"],
+    lists: Int[np.ndarray, "b k"],
+    size: int | np.integer,
+    random: np.random.RandomState,
+) -> Plan:
+    """Samples between random ones of `rows` and random ones of their neighbours."""
+    drawn = random.randint(0, lists.size, size=size)
+    step = random.uniform(size=size)
+    first, second = np.divmod(drawn, lists.shape[1])
+    base = rows[first]
+    return Plan(base, lists[first, second], step, y[base])
+
+
+def smote(
+    y: Shaped[np.ndarray, " n"],
+    targets: Targets,
+    random_state: Any,
+    neighbors: Int[np.ndarray, "n k"],
+) -> Plan:
+    """Adds so many synthetic samples to each class in `targets` (Chawla et al., 2002).
+
+    Args:
+        y: class of each sample.
+        targets: how many to add, in the order of the classes.
+        random_state: seed or NumPy `RandomState`; a seed starts anew for each class.
+        neighbors: rows of the k nearest neighbours of the same class, nearest first.
+
+    Raises:
+        InputError: a class to be added to has k or fewer samples.
+    """
+    parts = [Plan.of_all(y)]
+    for label, size in targets.items():
+        if size:
+            members = np.flatnonzero(y == label)
+            require_neighbors(label, len(members), neighbors.shape[1], "SMOTE")
+            random = check_random_state(random_state)
+            parts.append(_interpolate(y, members, neighbors[members], size, random))
+    return Plan.concatenate(parts)
+
+
+# A number of neighbours, or an object that searches.
+NEIGHBORS = [
+    Interval(numbers.Integral, 1, None, closed="left"),
+    HasMethods(["kneighbors", "kneighbors_graph"]),
+]
+
+
+class SMOTE(OverSampler):
+    """Adds samples between a sample and a neighbour of its class (Chawla et al., 2002).
+
+    imbalanced-learn's sampler of that name, with exact neighbours.
+
+    Args:
+        sampling_strategy: as in imbalanced-learn; `auto` brings all classes to the largest's size.
+        random_state: seed or NumPy `RandomState`.
+        k_neighbors: neighbours of a sample that it may be interpolated with; or an object with
+            scikit-learn's `kneighbors` that finds one more, the sample itself.
+
+    Attributes:
+        sampling_strategy_: how many samples are added to each class.
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **OverSampler._parameter_constraints,
+        "k_neighbors": NEIGHBORS,
+    }
+
+    def __init__(self, *, sampling_strategy="auto", random_state=None, k_neighbors=5):
+        super().__init__(sampling_strategy=sampling_strategy)
+        self.random_state = random_state
+        self.k_neighbors = k_neighbors
+
+    def _decide(self, x, y) -> Plan:
+        targets = self.sampling_strategy_
+        growing = [label for label, size in targets.items() if size]
+        lists = class_neighbor_lists(x, y, self.k_neighbors, growing)
+        return smote(y, targets, self.random_state, lists)
+
+
+class BorderlineSMOTE(SMOTE):
+    """SMOTE from samples in danger: at least half of their neighbours are of another class.
+
+    H. Han, W. Wang, B. Mao, *Borderline-SMOTE*, 2005; imbalanced-learn's sampler of that name.
+    A class without samples in danger is left as it is.
+
+    Args:
+        sampling_strategy: as in imbalanced-learn; `auto` brings all classes to the largest's size.
+        random_state: seed or NumPy `RandomState`.
+        k_neighbors: as of `SMOTE`.
+        m_neighbors: neighbours among all samples that tell who is in danger; or an object.
+        kind: `borderline-1` interpolates within the class; `borderline-2` with neighbours of any
+            class, at most half the way towards those of another.
+
+    Attributes:
+        sampling_strategy_: how many samples are added to each class.
+        in_danger_indices: rows in danger, by class.
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **SMOTE._parameter_constraints,
+        "m_neighbors": NEIGHBORS,
+        "kind": [StrOptions({"borderline-1", "borderline-2"})],
+    }
+
+    def __init__(
+        self,
+        *,
+        sampling_strategy="auto",
+        random_state=None,
+        k_neighbors=5,
+        m_neighbors=10,
+        kind="borderline-1",
+    ):
+        super().__init__(
+            sampling_strategy=sampling_strategy, random_state=random_state, k_neighbors=k_neighbors
+        )
+        self.m_neighbors = m_neighbors
+        self.kind = kind
+
+    def _decide(self, x, y) -> Plan:
+        self.in_danger_indices = {}
+        parts = [Plan.of_all(y)]
+        for label, size in self.sampling_strategy_.items():
+            if not size:
+                continue
+            members = np.flatnonzero(y == label)
+            m = list_length(self.m_neighbors)
+            _require_rows(len(y), m, "BorderlineSMOTE")
+            others = (y[neighbor_lists(x, self.m_neighbors, members)] != label).sum(axis=1)
+            danger = (others >= m / 2) & (others < m)
+            if not danger.any():
+                continue
+            self.in_danger_indices[label] = members[danger]
+            parts.append(self._between(x, y, label, members, danger, size))
+        return Plan.concatenate(parts)
+
+    def _between(self, x, y, label, members, danger, size) -> Plan:
+        rows, k = members[danger], list_length(self.k_neighbors)
+        random = check_random_state(self.random_state)
+        if self.kind == "borderline-1":
+            require_neighbors(label, len(members), k, "BorderlineSMOTE")
+            lists = members[neighbor_lists(x[members], self.k_neighbors, np.flatnonzero(danger))]
+            return _interpolate(y, rows, lists, size, random)
+        _require_rows(len(y), k, "BorderlineSMOTE")
+        lists = neighbor_lists(x, self.k_neighbors, rows)
+        plan = _interpolate(y, rows, lists, size, random)
+        foreign = y[plan.neighbor] != label
+        # imbalanced-learn starts a seed's stream once more for these.
+        shrink = check_random_state(self.random_state).uniform(0.0, 0.5, size=foreign.sum())
+        plan.step[foreign] *= shrink
+        return plan
+
+
+class ADASYN(OverSampler):
+    """SMOTE with more samples where more neighbours are of another class (He et al., 2008).
+
+    imbalanced-learn's sampler of that name.
+
+    Args:
+        sampling_strategy: as in imbalanced-learn; `auto` brings all classes near the largest's
+            size, up to rounding.
+        random_state: seed or NumPy `RandomState`.
+        n_neighbors: neighbours of a sample, both to weigh it and to interpolate; or an object as
+            in `SMOTE`.
+
+    Attributes:
+        sampling_strategy_: how many samples are asked for each class.
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **OverSampler._parameter_constraints,
+        "n_neighbors": NEIGHBORS,
+    }
+
+    def __init__(self, *, sampling_strategy="auto", random_state=None, n_neighbors=5):
+        super().__init__(sampling_strategy=sampling_strategy)
+        self.random_state = random_state
+        self.n_neighbors = n_neighbors
+
+    def _decide(self, x, y) -> Plan:
+        random = check_random_state(self.random_state)
+        k = list_length(self.n_neighbors)
+        parts = [Plan.of_all(y)]
+        for label, size in self.sampling_strategy_.items():
+            if not size:
+                continue
+            members = np.flatnonzero(y == label)
+            require_neighbors(label, len(members), k, "ADASYN")
+            others = (y[neighbor_lists(x, self.n_neighbors, members)] != label).sum(axis=1) / k
+            if not others.any():
+                raise RuntimeError(
+                    f"no sample of class {label} ({len(members)} samples) has a neighbour of "
+                    f"another class among its {k} nearest: ADASYN does not know where to add; use "
+                    "SMOTE, or more neighbours"
+                )
+            counts = np.rint(others / others.sum() * size).astype(int)
+            if not counts.any():
+                raise InputError(
+                    f"none of the {size} samples asked for class {label} is left after rounding "
+                    f"them to its {len(members)} samples; ask for more samples, or use SMOTE"
+                )
+            lists = neighbor_lists(x[members], self.n_neighbors)
+            first = np.repeat(np.arange(len(members)), counts)
+            second = random.choice(k, size=len(first))
+            step = random.uniform(size=len(first))
+            base = members[first]
+            parts.append(Plan(base, members[lists[first, second]], step, y[base]))
+        return Plan.concatenate(parts)
+
+
+def _require_rows(count: int, k: int, sampler: str) -> None:
+    if count <= k:
+        raise InputError(
+            f"{count} samples found, {sampler} with {k} neighbours expects at least {k + 1}; lower "
+            "the number of neighbours"
+        )

@@ -1,0 +1,184 @@
+"""Exhibits: what a report shows of a study that its records do not hold.
+
+Two small files beside the records: a few images with one pair that SMOTE interpolates between,
+and the test samples of one partition as a network sees them before and after stage 2.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import safetensors.numpy
+from jaxtyping import Bool, Float, Float32, Int32, UInt8
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from sklearn.decomposition import PCA
+
+from twostage_jax.data.image_set import ImageSet
+from twostage_jax.study.record import RecordKey
+from twostage_jax.support.errors import InputError
+from twostage_jax.support.files import write_atomically
+
+IMAGES = Path("exhibits/images.safetensors")
+FEATURES = Path("exhibits/features.safetensors")
+
+_SAMPLES = 5  # a class
+_SIDE = 64  # pixels: eight classes fit in half a megabyte
+
+Exhibit = TypeVar("Exhibit", "ImageExhibit", "FeatureExhibit")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ImageExhibit:
+    """Images of a data set, and a pair of neighbours from the study's own SMOTE plan."""
+
+    settings_hash: str
+    """Of the study that it belongs to."""
+    samples: UInt8[np.ndarray, "classes samples side side2 3"]
+    """Some images of each class, reduced to at most 64 pixels."""
+    pair: UInt8[np.ndarray, "pair h w 3"]
+    """A base and its neighbour, whole; none where the study does not use SMOTE on images."""
+    pair_class: int
+    """Class of the pair, -1 without one."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class FeatureExhibit:
+    """Hidden activations of one partition's whole test fold, in one plane for both stages.
+
+    The features that stage 2 is trained on do not change in it, only the head does: what can be
+    seen before and after is the head's hidden layer.
+    """
+
+    settings_hash: str
+    """Of the study that it belongs to."""
+    key: RecordKey
+    """The record whose network it is."""
+    before: Float32[np.ndarray, "n 2"]
+    """After stage 1, in the plane of the first two principal components of both together."""
+    after: Float32[np.ndarray, "n 2"]
+    """After stage 2, in the same plane."""
+    variance: Float32[np.ndarray, "2"]
+    """Share of the variance of both together that each axis holds."""
+    label: Int32[np.ndarray, "n"]
+    """True class of each sample."""
+    kept: Bool[np.ndarray, "n"]
+    """Whether the imbalanced test fold keeps the sample."""
+
+
+def exhibit_images(
+    image_set: ImageSet, settings_hash: str, pair: tuple[int, int] | None
+) -> ImageExhibit:
+    """Chooses the images to show: of each class as many as there are, at most five, evenly spread.
+
+    Args:
+        image_set: of the study.
+        settings_hash: of the study.
+        pair: rows of two neighbours, or None.
+    """
+    count = min(_SAMPLES, int(image_set.class_counts.min()))
+    rows = [
+        members[np.linspace(0, len(members) - 1, count).astype(int)]
+        for members in (
+            np.flatnonzero(image_set.labels == label) for label in range(image_set.num_classes)
+        )
+    ]
+    return ImageExhibit(
+        settings_hash=settings_hash,
+        samples=np.stack([[_reduce(image_set.images[row]) for row in own] for own in rows]),
+        pair=image_set.images[list(pair or ())],
+        pair_class=int(image_set.labels[pair[0]]) if pair else -1,
+    )
+
+
+def _reduce(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "side side2 3"]:
+    picture = Image.fromarray(image)
+    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def exhibit_features(
+    key: RecordKey,
+    settings_hash: str,
+    before: Float[np.ndarray, "n f"],
+    after: Float[np.ndarray, "n f"],
+    *,
+    label: Int32[np.ndarray, "n"],
+    kept: Bool[np.ndarray, "n"],
+) -> FeatureExhibit:
+    """Projects both representations on the principal components of the two together.
+
+    One projection for both, so that equal places are equal activations and movement is movement.
+    """
+    pca = PCA(2, svd_solver="full").fit(np.concatenate([before, after]).astype(np.float64))
+    return FeatureExhibit(
+        settings_hash=settings_hash,
+        key=key,
+        before=pca.transform(before).astype(np.float32),
+        after=pca.transform(after).astype(np.float32),
+        variance=pca.explained_variance_ratio_.astype(np.float32),
+        label=label,
+        kept=kept,
+    )
+
+
+def write_exhibit(folder: Path, exhibit: ImageExhibit | FeatureExhibit) -> None:
+    """Writes an exhibit into a study's folder, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = IMAGES if isinstance(exhibit, ImageExhibit) else FEATURES
+    values = dataclasses.asdict(exhibit)  # a key becomes a table, arrays stay arrays
+    tensors = {
+        name: np.ascontiguousarray(values.pop(name))
+        for name in [*values]
+        if isinstance(values[name], np.ndarray)
+    }
+    text = json.dumps(values, sort_keys=True)
+    write_atomically(folder / path, safetensors.numpy.save(tensors, metadata={"exhibit": text}))
+
+
+def read_image_exhibit(folder: Path, settings_hash: str) -> ImageExhibit | None:
+    """Reads the images of a study's folder; None if there are none.
+
+    Raises:
+        InputError: the file is damaged or of another study.
+        OSError: it cannot be read.
+    """
+    return _read(folder / IMAGES, settings_hash, ImageExhibit)
+
+
+def read_feature_exhibit(folder: Path, settings_hash: str) -> FeatureExhibit | None:
+    """Reads the features of a study's folder; None if there are none.
+
+    Raises:
+        InputError: the file is damaged or of another study.
+        OSError: it cannot be read.
+    """
+
+    return _read(folder / FEATURES, settings_hash, FeatureExhibit)
+
+
+def _read(path: Path, settings_hash: str, kind: type[Exhibit]) -> Exhibit | None:
+    if not path.exists():
+        return None
+    again = "delete it and start the study's command again, which writes it anew"
+    try:
+        with safe_open(path, framework="numpy") as file:
+            fields = json.loads(file.metadata()["exhibit"])
+            fields |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if "key" in fields:
+            fields["key"] = RecordKey(**fields["key"])
+        exhibit = kind(**fields)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is not a whole exhibit ({reason}); {again}") from error
+    if exhibit.settings_hash != settings_hash:
+        raise InputError(
+            f"{path} is of a study with settings {exhibit.settings_hash[:12]}, those of this "
+            f"folder are {settings_hash[:12]}; {again}"
+        )
+    return exhibit

@@ -1,0 +1,1 @@
+"""Small helpers: errors, atomic files, named random streams, threads over rows."""

@@ -1,0 +1,1 @@
+"""Training of many networks and heads at once: protocol, steps, lifting, checkpoints."""
