@@ -1,0 +1,84 @@
+"""The samplers by the short names that recipes use; the table is open.
+
+Classes are imported when a sampler is made: whoever only reads records needs no names but these.
+"""
+
+import re
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from twostage_jax.support.errors import InputError, require_known
+
+
+class SamplerEntry(NamedTuple):
+    """A sampler that recipes may name.
+
+    Attributes:
+        title: what tables and charts call it.
+        sampler: a class of this package by its name, or any class with the contract of
+            `resampling.samplers.base.PlanSampler`.
+        parameters: arguments of the constructor that differ from its defaults.
+    """
+
+    title: str
+    sampler: str | type
+    parameters: Mapping[str, Any] = MappingProxyType({})
+
+
+SAMPLERS: dict[str, SamplerEntry] = {
+    "rus": SamplerEntry("RUS", "RandomUnderSampler"),
+    "ros": SamplerEntry("ROS", "RandomOverSampler"),
+    "smote": SamplerEntry("SMOTE", "SMOTE"),
+    "borderline": SamplerEntry("Borderline", "BorderlineSMOTE"),
+    "adasyn": SamplerEntry("ADASYN", "ADASYN"),
+    "nearmiss1": SamplerEntry("NearMiss-1", "NearMiss", {"version": 1}),
+    "nearmiss2": SamplerEntry("NearMiss-2", "NearMiss", {"version": 2}),
+    "nearmiss3": SamplerEntry("NearMiss-3", "NearMiss", {"version": 3}),
+    "tomek": SamplerEntry("Tomek", "TomekLinks"),
+    "enn": SamplerEntry("ENN", "EditedNearestNeighbours"),
+    "rbu": SamplerEntry("RBU", "RadialBasedUndersampler"),
+}
+
+
+def register_sampler(name: str, entry: SamplerEntry) -> None:
+    """Adds a sampler, so that `is_NAME`, `fs_NAME` and the `ts_` pairs with it are approaches.
+
+    Registering an equal entry again changes nothing.
+
+    Raises:
+        InputError: the name is taken, or is not lowercase letters and digits.
+    """
+    if not re.fullmatch("[a-z0-9]+", name):
+        raise InputError(
+            f"sampler name '{name}' found, lowercase letters and digits expected; rename it"
+        )
+    if SAMPLERS.setdefault(name, entry) != entry:
+        raise InputError(
+            f"sampler name '{name}' is taken by {SAMPLERS[name].title}; choose another name"
+        )
+
+
+def make_sampler(name: str, *, seed: int, k_neighbors: int):
+    """A new sampler that balances all classes.
+
+    Args:
+        name: its short name.
+        seed: its random stream, if it draws at all.
+        k_neighbors: neighbors that an over-sampler interpolates towards; other samplers keep the
+            number of neighbors of their definition.
+
+    Raises:
+        InputError: an unknown name; the message has the nearest valid ones.
+    """
+    entry = SAMPLERS[require_known("sampler", name, SAMPLERS)]
+    made: Any = entry.sampler
+    if isinstance(made, str):
+        made = getattr(import_module("twostage_jax.resampling.samplers"), made)
+    sampler = made(**entry.parameters)
+    given = {"random_state": seed}
+    if sampler._sampling_type == "over-sampling":
+        given |= dict.fromkeys(("k_neighbors", "n_neighbors"), k_neighbors)
+    taken = sampler.get_params(deep=False).keys() - entry.parameters.keys()
+    return sampler.set_params(**{key: value for key, value in given.items() if key in taken})
