@@ -272,7 +272,7 @@ def test_the_command_keeps_tables_and_picture(few_cases, tmp_path, capsys):
     assert table.agrees.all()
     page = (folder / "parity.md").read_text()
     assert "python -m experiments.parity --grid quick" in page
-    assert "class 2 has 2 samples, SMOTE with 5 neighbours" in page
+    assert "class 2 has 2 samples, SMOTE with 5 neighbors" in page
     assert (folder / "uint8.png").stat().st_size < 60_000
     with Image.open(folder / "uint8.png") as picture:
         assert picture.size[0] == 699

@@ -430,6 +430,43 @@ def test_neighbors_are_computed_for_smote_alone():
         resample("smote", labels, 0, never)
 
 
+@settings(max_examples=20, deadline=None)
+@given(data(), st.sampled_from(["auto", "all", "minority"]), st.integers(1, 7))
+def test_smote_takes_neighbors_found_before(sample, strategy, k):
+    """The same plan bit for bit; X is not looked at."""
+    x, y = sample
+    names = np.array(["adipose", "debris", "lympho", "stroma"])[y]
+    sampler = SMOTE(sampling_strategy=strategy, k_neighbors=k, random_state=3)
+    expected = sampler.plan(x, names)
+    lists = class_neighbor_lists(x, y, k, np.unique(y))
+    found = sampler.plan(np.zeros((len(y), 1)), names, neighbors=lists)
+    for column in ("base", "neighbor", "step", "label"):
+        np.testing.assert_array_equal(getattr(found, column), getattr(expected, column))
+    assert sampler.n_features_in_ == 1
+
+
+def test_neighbors_that_do_not_fit_are_refused():
+    x, y = make_data((60, 4), "float64", 3, 0)
+    lists = class_neighbor_lists(x, y, 5, np.unique(y))
+    small = min(counts_of(y), key=counts_of(y).get)
+    foreign, missing, outside = (lists.copy() for _ in range(3))
+    foreign[y == small, 2] = np.flatnonzero(y != small)[0]
+    missing[y == small, 4] = -1
+    outside[y == small, 0] = 60
+    for wrong, message in (
+        (lists[:, :4], r"neighbors of shape \(60, 4\) found, \(60, 5\) expected"),
+        (lists[1:], r"neighbors of shape \(59, 5\) found, \(60, 5\) expected"),
+        *(
+            (wrong, f"neighbors of class {small} found that are not rows of that class")
+            for wrong in (foreign, missing, outside)
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            SMOTE().plan(x, y, neighbors=wrong)
+    with pytest.raises(TypeError, match="neighbors"):
+        BorderlineSMOTE().plan(x, y, neighbors=lists)
+
+
 def test_an_unknown_sampler_is_refused():
     with pytest.raises(InputError, match="sampler 'adasyn' found, 'rus', 'ros', 'smote' or None"):
         resample("adasyn", np.array([0, 1]), 0, never)
@@ -513,31 +550,31 @@ def with_few(count):
 
 COUNTS = "samples of each class in y: 0: 15, 1: 36, 2: 4"
 REFUSED = {
-    "SMOTE": (SMOTE(), "class 2 has 4 samples, SMOTE with 5 neighbours expects at least 6"),
+    "SMOTE": (SMOTE(), "class 2 has 4 samples, SMOTE with 5 neighbors expects at least 6"),
     "borderline-1": (
         BorderlineSMOTE(),
-        "class 2 has 4 samples, BorderlineSMOTE with 5 neighbours expects at least 6",
+        "class 2 has 4 samples, BorderlineSMOTE with 5 neighbors expects at least 6",
     ),
     "danger among all": (
         BorderlineSMOTE(m_neighbors=55),
-        "55 samples found, BorderlineSMOTE with 55 neighbours expects at least 56",
+        "y has 55 samples, BorderlineSMOTE with 55 neighbors expects at least 56",
     ),
     "borderline-2": (
         BorderlineSMOTE(kind="borderline-2", k_neighbors=55),
-        "55 samples found, BorderlineSMOTE with 55 neighbours expects at least 56",
+        "y has 55 samples, BorderlineSMOTE with 55 neighbors expects at least 56",
     ),
-    "ADASYN": (ADASYN(), "class 2 has 4 samples, ADASYN with 5 neighbours expects at least 6"),
+    "ADASYN": (ADASYN(), "class 2 has 4 samples, ADASYN with 5 neighbors expects at least 6"),
     "NearMiss": (
         NearMiss(n_neighbors=5),
-        "class 2 has 4 samples, NearMiss with 5 neighbours expects at least 5",
+        "class 2 has 4 samples, NearMiss with 5 neighbors expects at least 5",
     ),
     "NearMiss 3": (
         NearMiss(version=3, n_neighbors_ver3=16),
-        "class 0 has 15 samples, NearMiss with 16 neighbours expects at least 16",
+        "class 0 has 15 samples, NearMiss with 16 neighbors expects at least 16",
     ),
     "ENN": (
         EditedNearestNeighbours(n_neighbors=55),
-        "55 samples found, EditedNearestNeighbours with 55 neighbours expects at least 56",
+        "y has 55 samples, EditedNearestNeighbours with 55 neighbors expects at least 56",
     ),
     "unknown class, over": (SMOTE(sampling_strategy={9: 40}), rf"\{{9\}} target class.*{COUNTS}"),
     "unknown class, under": (
@@ -584,6 +621,25 @@ def test_what_cannot_be_done_is_said(title):
     for attempt in (sampler.fit_resample, sampler.plan):
         with pytest.raises(type(refused.value), match=message):
             attempt(x, y)
+
+
+TOO_SMALL = ["SMOTE", "danger among all", "ADASYN", "NearMiss", "NearMiss 3", "ENN"]
+
+
+@pytest.mark.parametrize("title", TOO_SMALL)
+def test_classes_too_small_are_named_without_data(title):
+    """By labels alone, which may be text: before anything is trained."""
+    sampler, message = REFUSED[title]
+    names = [f"tissue {label}" for label in with_few(4)[1]]
+    message = message.replace("class ", "class tissue ")
+    with pytest.raises(InputError, match=f"^{message}.* lower the number of neighbors or add samp"):
+        clone(sampler).require_classes(names)
+
+
+@each(SAMPLERS)
+def test_classes_of_enough_samples_pass(sampler):
+    clone(sampler).require_classes(np.repeat([0, 1], [6, 20]))
+    clone(sampler).require_classes(["b"] * 6 + ["a"] * 6)
 
 
 @each(SAMPLERS)

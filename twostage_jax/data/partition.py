@@ -7,6 +7,7 @@ partition of a higher ratio is a subset of that of a lower one.
 """
 
 import math
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -83,21 +84,6 @@ def imbalance_ratios(scenario: str, ratio: float, classes: int) -> Float[np.ndar
     return np.where(minority, float(ratio), 1.0)
 
 
-def _fold_of_each_image(image_set: ImageSet, seed: int) -> Int[np.ndarray, " n"]:
-    """Stratified folds. Rows are sorted by name, so that only names decide, not read order."""
-    for name, count in zip(image_set.class_names, image_set.class_counts, strict=True):
-        if count < FOLDS:
-            raise InputError(
-                f"class '{name}' has {count} images, at least {FOLDS} expected, one a fold; "
-                "add images or remove the class"
-            )
-    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=derive(seed, "folds"))
-    fold = np.empty(len(image_set.labels), np.int32)
-    for index, (_, test) in enumerate(splitter.split(image_set.names, image_set.labels)):
-        fold[test] = index
-    return fold
-
-
 def _first_of_each_class(
     image_set: ImageSet, rows: Int[np.ndarray, " n"], ratios: Float[np.ndarray, " c"], stream: int
 ) -> Int[np.ndarray, " m"]:
@@ -110,27 +96,49 @@ def _first_of_each_class(
     return np.sort(np.concatenate(kept))
 
 
-def make_partition(image_set: ImageSet, key: PartitionKey, seed: int) -> Partition:
-    """The partition `key` of an image set.
+class Partitions:
+    """The partitions of one image set under one seed, whose images are dealt to folds once."""
 
-    Raises:
-        InputError: an unknown scenario, a ratio that is not a number from 1 up, a fold that is not
-            one of the ten, or a class with fewer images than folds.
-    """
-    if key.fold not in range(FOLDS):
-        raise InputError(f"fold {key.fold} found, 0 to {FOLDS - 1} expected")
-    fold = _fold_of_each_image(image_set, seed)
-    order = np.random.default_rng(derive(seed, "fold", key.fold, "class order"))
-    by_position = imbalance_ratios(key.scenario, key.ratio, len(image_set.class_names))
-    ratios = np.empty_like(by_position)
-    ratios[order.permutation(len(by_position))] = by_position
-    train, test = (
-        np.flatnonzero(side).astype(np.int32) for side in (fold != key.fold, fold == key.fold)
-    )
-    stream = derive(seed, "fold", key.fold, "image order")
-    return Partition(
-        key,
-        _first_of_each_class(image_set, train, ratios, stream),
-        test,
-        np.isin(test, _first_of_each_class(image_set, test, ratios, stream)),
-    )
+    def __init__(self, image_set: ImageSet, seed: int):
+        """Nothing is computed before the first partition is made."""
+        self._image_set = image_set
+        self._seed = seed
+
+    @cached_property
+    def _fold_of_image(self) -> Int[np.ndarray, " n"]:
+        """Stratified folds. Rows are sorted by name: the order of reading does not matter."""
+        image_set = self._image_set
+        for name, count in zip(image_set.class_names, image_set.class_counts, strict=True):
+            if count < FOLDS:
+                raise InputError(
+                    f"class '{name}' has {count} images, at least {FOLDS} expected, one per fold; "
+                    "add images or remove the class"
+                )
+        splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=derive(self._seed, "folds"))
+        fold = np.empty(len(image_set), np.int32)
+        for index, (_, test) in enumerate(splitter.split(image_set.names, image_set.labels)):
+            fold[test] = index
+        return fold
+
+    def make(self, key: PartitionKey) -> Partition:
+        """The partition named `key`.
+
+        Raises:
+            InputError: an unknown scenario, a ratio that is not a number from 1 up, a fold that is
+                not one of the ten, or a class with fewer images than folds.
+        """
+        if key.fold not in range(FOLDS):
+            raise InputError(f"fold {key.fold} found, 0 to {FOLDS - 1} expected")
+        in_test = self._fold_of_image == key.fold
+        train, test = (np.flatnonzero(side).astype(np.int32) for side in (~in_test, in_test))
+        by_position = imbalance_ratios(key.scenario, key.ratio, self._image_set.num_classes)
+        order = np.random.default_rng(derive(self._seed, "fold", key.fold, "class order"))
+        ratios = np.empty_like(by_position)
+        ratios[order.permutation(len(by_position))] = by_position
+        stream = derive(self._seed, "fold", key.fold, "image order")
+        return Partition(
+            key,
+            _first_of_each_class(self._image_set, train, ratios, stream),
+            test,
+            np.isin(test, _first_of_each_class(self._image_set, test, ratios, stream)),
+        )

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Float32, Int
 
 from twostage_jax import __version__
 from twostage_jax.data.image_set import ImageSet
-from twostage_jax.data.partition import Partition, PartitionKey, make_partition, partition_keys
+from twostage_jax.data.partition import Partition, PartitionKey, Partitions, partition_keys
 from twostage_jax.models.weights import Weights
 from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
 from twostage_jax.resampling.plan import Plan
@@ -133,6 +133,7 @@ class Study:
         self.scope = scope
         self.output = output
         self.records = output / "records"
+        self._partitions = Partitions(image_set, protocol.seed)
         self._weights = weights
         self._checkpoints = checkpoints
         self.members = members or self._trainer.members_that_fit()
@@ -339,7 +340,7 @@ class Study:
 
     def partition(self, key: PartitionKey) -> Partition:
         """One partition of the image set."""
-        return make_partition(self.image_set, key, self.protocol.seed)
+        return self._partitions.make(key)
 
     def _class_counts(self, partition: Partition) -> Int[np.ndarray, " classes"]:
         labels = self.image_set.labels[partition.train]

@@ -51,6 +51,24 @@ class PlanSampler(BaseSampler):
     comes back as uint8, rounded. Sparse X is refused with a TypeError.
     """
 
+    def require_classes(self, y) -> None:
+        """Checks that no class is too small for the sampler, by `y` and the parameters alone.
+
+        `plan` and `fit_resample` call it first. Callers that train for hours before they resample
+        call it before that.
+
+        Args:
+            y: class of each sample, numbers or text.
+
+        Raises:
+            InputError: a class has too few samples, or the strategy does not fit the classes.
+        """
+        y = np.asarray(y)
+        self._require(y, sampling_targets(self.sampling_strategy, y, self._sampling_type))
+
+    def _require(self, y: Shaped[np.ndarray, " n"], targets: Targets) -> None:
+        """What `require_classes` checks; nothing by default."""
+
     @abstractmethod
     def _decide(self, x: Shaped[np.ndarray, "n *shape"], y: Shaped[np.ndarray, " n"]) -> Plan:
         """The plan for validated data; `sampling_strategy_` is set."""
@@ -71,12 +89,17 @@ class PlanSampler(BaseSampler):
                 fit the classes, NaN, infinity or text in X, images of different sizes.
             TypeError: X is sparse.
         """
+        return self._decide(*self._validated(X, y))
+
+    def _validated(self, X, y):
         self._validate_params()
         X, y, _ = self._check_X_y(X, y)
         self.sampling_strategy_ = sampling_targets(self.sampling_strategy, y, self._sampling_type)
-        return self._decide(X, y)
+        self._require(y, self.sampling_strategy_)
+        return X, y
 
     def _fit_resample(self, X, y):
+        self._require(y, self.sampling_strategy_)
         plan = self._decide(X, y)
         if self.__sklearn_tags__().sampler_tags.sample_indices:
             self.sample_indices_ = plan.base
@@ -117,16 +140,23 @@ def _require_one_size(X: Any) -> None:
             )
 
 
-def require_neighbors(label: Any, count: int, k: int, sampler: str) -> None:
-    """Checks that the members of a class have k neighbours among each other.
+def require_samples(owner: str, count: int | np.integer, least: int, k: int, sampler: str) -> None:
+    """Checks that there are enough samples for a number of neighbors.
+
+    Args:
+        owner: of the samples, for the message: `class 3`, or `y`.
+        count: how many it has.
+        least: how many it needs.
+        k: the number of neighbors.
+        sampler: the sampler's name, for the message.
 
     Raises:
-        InputError: the class has k or fewer samples.
+        InputError: there are fewer than `least`.
     """
-    if count <= k:
+    if count < least:
         raise InputError(
-            f"class {label} has {count} samples, {sampler} with {k} neighbours expects at least "
-            f"{k + 1}; lower the number of neighbours or add samples"
+            f"{owner} has {count} samples, {sampler} with {k} neighbors expects at least {least}; "
+            "lower the number of neighbors or add samples"
         )
 
 

@@ -12,9 +12,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from twostage_jax.resampling.neighbors import nearest
 from twostage_jax.resampling.plan import Plan
-from twostage_jax.resampling.samplers.base import CleaningSampler, UnderSampler, keep_of_classes
+from twostage_jax.resampling.samplers.base import (
+    CleaningSampler,
+    UnderSampler,
+    keep_of_classes,
+    require_samples,
+)
 from twostage_jax.resampling.samplers.smote import NEIGHBORS, list_length, neighbor_lists
-from twostage_jax.support.errors import InputError
 
 
 class NearMiss(UnderSampler):
@@ -61,18 +65,19 @@ class NearMiss(UnderSampler):
         self.n_neighbors_ver3 = n_neighbors_ver3
         self.n_jobs = n_jobs
 
+    def _require(self, y, targets) -> None:
+        if self.version != 2:  # which averages over all samples where there are fewer
+            _require_points(y, _smallest_class(y), self.n_neighbors)
+        if self.version == 3:
+            for label in targets:
+                _require_points(y, label, self.n_neighbors_ver3)
+
     def _decide(self, x, y) -> Plan:
-        classes, first, counts = np.unique(y, return_index=True, return_counts=True)
-        # Of several smallest classes, imbalanced-learn takes the one that y names first.
-        smallest = min(range(len(classes)), key=lambda i: (counts[i], first[i]))
-        minority = x[y == classes[smallest]]
-        if self.version != 2:  # which averages over all where there are fewer
-            _require_points(classes[smallest], len(minority), self.n_neighbors)
+        minority = x[y == _smallest_class(y)]
         kept = {}
         for label, size in self.sampling_strategy_.items():
             members = np.flatnonzero(y == label)
             if self.version == 3:
-                _require_points(label, len(members), self.n_neighbors_ver3)
                 near, _ = _search(x[members], minority, self.n_neighbors_ver3)
                 members = members[np.unique(near)]
             far = self.version == 2
@@ -86,6 +91,12 @@ class NearMiss(UnderSampler):
             order = np.argsort(-distance if self.version == 3 else distance, kind="stable")
             kept[label] = members[order[:size]]
         return keep_of_classes(y, kept)
+
+
+def _smallest_class(y: Shaped[np.ndarray, " n"]) -> Any:
+    """The label of the smallest class; of several, imbalanced-learn's: the first in y."""
+    classes, first, counts = np.unique(y, return_index=True, return_counts=True)
+    return classes[min(range(len(classes)), key=lambda i: (counts[i], first[i]))]
 
 
 def _search(
@@ -109,12 +120,9 @@ def _count(search: Any) -> int:
     return int(search) if isinstance(search, numbers.Integral) else search.n_neighbors
 
 
-def _require_points(label: Any, count: int, search: Any) -> None:
-    if count < (k := _count(search)):
-        raise InputError(
-            f"class {label} has {count} samples, NearMiss with {k} neighbours expects at least "
-            f"{k}; lower the number of neighbours"
-        )
+def _require_points(y: Shaped[np.ndarray, " n"], label: Any, search: Any) -> None:
+    k = _count(search)
+    require_samples(f"class {label}", np.count_nonzero(y == label), k, k, "NearMiss")
 
 
 class TomekLinks(CleaningSampler):
@@ -179,13 +187,11 @@ class EditedNearestNeighbours(CleaningSampler):
         self.kind_sel = kind_sel
         self.n_jobs = n_jobs
 
-    def _decide(self, x, y) -> Plan:
+    def _require(self, y, targets) -> None:
         k = list_length(self.n_neighbors)
-        if len(y) <= k:
-            raise InputError(
-                f"{len(y)} samples found, EditedNearestNeighbours with {k} neighbours expects at "
-                f"least {k + 1}; lower the number of neighbours"
-            )
+        require_samples("y", len(y), k + 1, k, "EditedNearestNeighbours")
+
+    def _decide(self, x, y) -> Plan:
         code = np.unique(y, return_inverse=True)[1]
         asking = np.flatnonzero(np.isin(y, list(self.sampling_strategy_)))
         agree = self._agree(code[asking], code[neighbor_lists(x, self.n_neighbors, asking)])

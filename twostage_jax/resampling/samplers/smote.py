@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from twostage_jax.resampling.neighbors import nearest
 from twostage_jax.resampling.plan import Plan
-from twostage_jax.resampling.samplers.base import OverSampler, Targets, require_neighbors
+from twostage_jax.resampling.samplers.base import OverSampler, Targets, require_samples
 from twostage_jax.support.errors import InputError
 
 
@@ -78,6 +78,19 @@ def _interpolate(
     return Plan(base, lists[first, second], step, y[base])
 
 
+def require_grown_classes(
+    y: Shaped[np.ndarray, " n"], targets: Targets, k: int, sampler: str
+) -> None:
+    """Checks that each class that grows has more than k samples, so that each has k neighbors.
+
+    Raises:
+        InputError: one has k or fewer.
+    """
+    for label, size in targets.items():
+        if size:
+            require_samples(f"class {label}", np.count_nonzero(y == label), k + 1, k, sampler)
+
+
 def smote(
     y: Shaped[np.ndarray, " n"],
     targets: Targets,
@@ -95,11 +108,11 @@ def smote(
     Raises:
         InputError: a class to be added to has k or fewer samples.
     """
+    require_grown_classes(y, targets, neighbors.shape[1], "SMOTE")
     parts = [Plan.of_all(y)]
     for label, size in targets.items():
         if size:
             members = np.flatnonzero(y == label)
-            require_neighbors(label, len(members), neighbors.shape[1], "SMOTE")
             random = check_random_state(random_state)
             parts.append(_interpolate(y, members, neighbors[members], size, random))
     return Plan.concatenate(parts)
@@ -137,6 +150,48 @@ class SMOTE(OverSampler):
         self.random_state = random_state
         self.k_neighbors = k_neighbors
 
+    def plan(self, X, y, neighbors: Int[np.ndarray, "n k"] | None = None) -> Plan:
+        """Decides which samples there will be, without making them.
+
+        Args:
+            X: array-like, n x features, or images of one size.
+            y: class of each sample.
+            neighbors: the rows of each sample's k nearest neighbors of its class, nearest first, as
+                `resampling.neighbors.subset_neighbors` gives; -1 for classes that do not grow. They
+                replace this sampler's own search: the plan is the same, and X is only validated.
+
+        Returns:
+            a table with one row per output sample; `plan.materialize(X)` makes what `fit_resample`
+            returns.
+
+        Raises:
+            ValueError, TypeError: as in every sampler; or `neighbors` has another shape than n x k,
+                or lists rows of another class.
+        """
+        if neighbors is None:
+            return super().plan(X, y)
+        X, y = self._validated(X, y)
+        self._require_lists(y, neighbors)
+        return smote(y, self.sampling_strategy_, self.random_state, neighbors)
+
+    def _require_lists(self, y, neighbors) -> None:
+        expected = (len(y), list_length(self.k_neighbors))
+        if neighbors.shape != expected:
+            raise InputError(
+                f"neighbors of shape {neighbors.shape} found, {expected} expected: one row per "
+                "sample, one column per neighbor; make them for this y and this k_neighbors"
+            )
+        for label, size in self.sampling_strategy_.items():
+            lists = neighbors[y == label]
+            if size and ((lists < 0).any() or (lists >= len(y)).any() or (y[lists] != label).any()):
+                raise InputError(
+                    f"neighbors of class {label} found that are not rows of that class; make them "
+                    "for this y, as resampling.neighbors.subset_neighbors does"
+                )
+
+    def _require(self, y, targets) -> None:
+        require_grown_classes(y, targets, list_length(self.k_neighbors), "SMOTE")
+
     def _decide(self, x, y) -> Plan:
         targets = self.sampling_strategy_
         growing = [label for label, size in targets.items() if size]
@@ -144,7 +199,7 @@ class SMOTE(OverSampler):
         return smote(y, targets, self.random_state, lists)
 
 
-class BorderlineSMOTE(SMOTE):
+class BorderlineSMOTE(OverSampler):
     """SMOTE from samples in danger: at least half of their neighbours are of another class.
 
     H. Han, W. Wang, B. Mao, *Borderline-SMOTE*, 2005; imbalanced-learn's sampler of that name.
@@ -164,7 +219,8 @@ class BorderlineSMOTE(SMOTE):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        **SMOTE._parameter_constraints,
+        **OverSampler._parameter_constraints,
+        "k_neighbors": NEIGHBORS,
         "m_neighbors": NEIGHBORS,
         "kind": [StrOptions({"borderline-1", "borderline-2"})],
     }
@@ -178,11 +234,16 @@ class BorderlineSMOTE(SMOTE):
         m_neighbors=10,
         kind="borderline-1",
     ):
-        super().__init__(
-            sampling_strategy=sampling_strategy, random_state=random_state, k_neighbors=k_neighbors
-        )
+        super().__init__(sampling_strategy=sampling_strategy)
+        self.random_state = random_state
+        self.k_neighbors = k_neighbors
         self.m_neighbors = m_neighbors
         self.kind = kind
+
+    def _require(self, y, targets) -> None:
+        if any(targets.values()):
+            m = list_length(self.m_neighbors)
+            require_samples("y", len(y), m + 1, m, "BorderlineSMOTE")
 
     def _decide(self, x, y) -> Plan:
         self.in_danger_indices = {}
@@ -192,7 +253,6 @@ class BorderlineSMOTE(SMOTE):
                 continue
             members = np.flatnonzero(y == label)
             m = list_length(self.m_neighbors)
-            _require_rows(len(y), m, "BorderlineSMOTE")
             others = (y[neighbor_lists(x, self.m_neighbors, members)] != label).sum(axis=1)
             danger = (others >= m / 2) & (others < m)
             if not danger.any():
@@ -205,10 +265,10 @@ class BorderlineSMOTE(SMOTE):
         rows, k = members[danger], list_length(self.k_neighbors)
         random = check_random_state(self.random_state)
         if self.kind == "borderline-1":
-            require_neighbors(label, len(members), k, "BorderlineSMOTE")
+            require_samples(f"class {label}", len(members), k + 1, k, "BorderlineSMOTE")
             lists = members[neighbor_lists(x[members], self.k_neighbors, np.flatnonzero(danger))]
             return _interpolate(y, rows, lists, size, random)
-        _require_rows(len(y), k, "BorderlineSMOTE")
+        require_samples("y", len(y), k + 1, k, "BorderlineSMOTE")
         lists = neighbor_lists(x, self.k_neighbors, rows)
         plan = _interpolate(y, rows, lists, size, random)
         foreign = y[plan.neighbor] != label
@@ -244,6 +304,9 @@ class ADASYN(OverSampler):
         self.random_state = random_state
         self.n_neighbors = n_neighbors
 
+    def _require(self, y, targets) -> None:
+        require_grown_classes(y, targets, list_length(self.n_neighbors), "ADASYN")
+
     def _decide(self, x, y) -> Plan:
         random = check_random_state(self.random_state)
         k = list_length(self.n_neighbors)
@@ -252,7 +315,6 @@ class ADASYN(OverSampler):
             if not size:
                 continue
             members = np.flatnonzero(y == label)
-            require_neighbors(label, len(members), k, "ADASYN")
             others = (y[neighbor_lists(x, self.n_neighbors, members)] != label).sum(axis=1) / k
             if not others.any():
                 raise RuntimeError(
@@ -273,11 +335,3 @@ class ADASYN(OverSampler):
             base = members[first]
             parts.append(Plan(base, members[lists[first, second]], step, y[base]))
         return Plan.concatenate(parts)
-
-
-def _require_rows(count: int, k: int, sampler: str) -> None:
-    if count <= k:
-        raise InputError(
-            f"{count} samples found, {sampler} with {k} neighbours expects at least {k + 1}; lower "
-            "the number of neighbours"
-        )
