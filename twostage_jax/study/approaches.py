@@ -81,6 +81,11 @@ class Approach:
         """Whether it only trains a network on the images as they are."""
         return self.stage1 == Stage1() and self.stage2 is None and self.correction is None
 
+    @property
+    def recipe(self) -> tuple:
+        """What a record depends on, without what is only shown."""
+        return self.stage1, self.stage2, self.correction
+
     def to_json(self) -> dict:
         """The recipe in values that JSON can hold; the name stands outside."""
         fields = dataclasses.asdict(self)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from twostage_jax.data.image_set import ImageSet
-from twostage_jax.data.partition import Partition, PartitionKey, Partitions
+from twostage_jax.data.partition import PartitionKey, Partitions
 from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.resampling.registry import make_sampler

@@ -14,4 +14,3 @@ def cross_entropy(
         labels: class of each sample, 0 or more.
     """
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-

@@ -307,5 +307,3 @@ class Trainer:
 
 def _keys(streams: Sequence[Stream]) -> Array:
     return jax.vmap(jax.random.key)(np.array([stream("head") for stream in streams], np.uint32))
-
-

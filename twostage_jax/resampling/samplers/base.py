@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from imblearn.base import BaseSampler
@@ -50,6 +50,9 @@ class PlanSampler(BaseSampler):
     X may be images (N x H x W x C, or arrays of any other shape), which come back as images; uint8
     comes back as uint8, rounded. Sparse X is refused with a TypeError.
     """
+
+    reads_samples: ClassVar[bool] = True
+    """Whether the plan depends on X; otherwise only `y` matters, and row numbers will do for X."""
 
     def require_classes(self, y) -> None:
         """Checks that no class is too small for the sampler, by `y` and the parameters alone.
