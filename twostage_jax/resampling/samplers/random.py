@@ -52,6 +52,8 @@ def random_oversample(y: Shaped[np.ndarray, " n"], targets: Targets, random_stat
 class _AnyFeatures:
     """Rows are only picked: text, missing values and mixed data frames are as good as numbers."""
 
+    reads_samples: ClassVar[bool] = False
+
     def _validate(self, X, y):
         if not hasattr(X, "iloc"):
             X = check_array(X, dtype=None, allow_nd=True, ensure_all_finite=False)
