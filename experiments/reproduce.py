@@ -17,7 +17,6 @@ from pathlib import Path
 
 import jax
 from rich.console import Console
-from twostage_jax.models.backbones import find_backbone
 
 from experiments.command import run_command
 from experiments.options import PROGRAM, Options, chosen, parse
@@ -25,6 +24,7 @@ from experiments.progress import run_and_show
 from experiments.report import LiveReport
 from twostage_jax.data import sources
 from twostage_jax.evaluation import paper, tables
+from twostage_jax.models.backbones import find_backbone
 from twostage_jax.study.folder import read_records
 from twostage_jax.study.hosts import Team
 from twostage_jax.study.jobs import Group, image_passes, pending, record_keys

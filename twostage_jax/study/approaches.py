@@ -117,7 +117,8 @@ class Approach:
             ) from error
 
 
-_REGISTERED: dict[str, Approach] = {}
+APPROACHES: dict[str, Approach] = {}
+"""The registered approaches by name; pairs of samplers are not among them."""
 
 
 def register(approach: Approach) -> Approach:
@@ -129,12 +130,12 @@ def register(approach: Approach) -> Approach:
             lowercase letters, digits and `_+-`.
     """
     _require_possible(approach)
-    taken = _REGISTERED.get(approach.name) or _pair(approach.name)
+    taken = APPROACHES.get(approach.name) or _pair(approach.name)
     if taken is not None and taken != approach:
         raise InputError(
             f"approach name '{approach.name}' is taken by {taken.title}; choose another name"
         )
-    return _REGISTERED.setdefault(approach.name, approach)
+    return APPROACHES.setdefault(approach.name, approach)
 
 
 def _require_possible(approach: Approach) -> None:
@@ -162,15 +163,15 @@ def find(name: str) -> Approach:
     Raises:
         InputError: there is none; the message has the nearest valid names.
     """
-    found = _REGISTERED.get(name) or _pair(name)
-    return found if found is not None else _REGISTERED[require_known("approach", name, names())]
+    found = APPROACHES.get(name) or _pair(name)
+    return found if found is not None else APPROACHES[require_known("approach", name, names())]
 
 
 def names() -> list[str]:
     """All valid names, in the order of tables."""
     pairs = [f"{space}_{sampler}" for space in ("is", "fs") for sampler in SAMPLERS]
     pairs += [f"ts_{one}_{other}" for one in SAMPLERS for other in SAMPLERS]
-    return sorted({*_REGISTERED, *pairs}, key=position)
+    return sorted({*APPROACHES, *pairs}, key=position)
 
 
 def position(name: str) -> tuple:

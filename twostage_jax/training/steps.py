@@ -6,7 +6,7 @@ features. The two differ in their loss and in the table that batches are gathere
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from twostage_jax.models.backbones import find_backbone
 from twostage_jax.models.layers import Forms
+from twostage_jax.models.network import Network
 from twostage_jax.resampling.plan import DevicePlan
 from twostage_jax.training.lifting import over_members
 from twostage_jax.training.losses import cross_entropy
@@ -101,7 +102,7 @@ class Stages:
         self._head = nnx.graphdef(nnx.eval_shape(lambda: self._new_network(jax.random.key(0)).head))
         self._feature_size = shapes.feature_size
 
-    def _new_network(self, key) -> Any:
+    def _new_network(self, key) -> Network:
         return self._backbone.build(
             self._classes,
             self.protocol.width,
@@ -162,7 +163,7 @@ class Stages:
         steps: Int[Array, ""] | int,
     ) -> Float[Array, "rows f"]:
         """Features of rows of the images, batch norm in inference mode, of `steps` batches."""
-        model = nnx.merge(self._network, state.params, state.stats)
+        model: Network = nnx.merge(self._network, state.params, state.stats)
 
         def add_batch(step, table):
             batch = model.features(images[rows[step]].astype(jnp.float32))
@@ -188,7 +189,7 @@ class Stages:
         return nnx.merge(self._head, params).represent(features)
 
     def _network_loss(self, params, stats, images, batch):
-        model = nnx.merge(self._network, params, stats, copy=True)
+        model: Network = nnx.merge(self._network, params, stats, copy=True)
         loss, tally = _score(model(batch.gather(images), batch.valid), batch)
         return loss, (nnx.state(model, nnx.BatchStat), tally)
 
