@@ -62,12 +62,13 @@ class Lifted:
         self._mesh = _mesh()
         self._function = function
         donated = function.donated  # pyright: ignore[reportFunctionMemberAccess]
-        self._program = jax.jit(self._on_devices, donate_argnums=donated)
+        self.program = jax.jit(self._on_devices, donate_argnums=donated)
+        """What is compiled, of arguments with a member axis; for lowering and measuring."""
 
     @property
     def compiled(self) -> int:
         """How many programs were compiled so far: one per set of shapes."""
-        return self._program._cache_size()
+        return self.program._cache_size()
 
     def _spec(self, position: int) -> PartitionSpec:
         return PartitionSpec() if position in self._shared else PartitionSpec(_AXIS)
@@ -105,7 +106,7 @@ class Lifted:
             # The last member fills the places of a call that is not full.
             chosen = np.minimum(np.arange(first, first + at_once), members - 1)
             placed = [self._place(i, a, chosen, members) for i, a in enumerate(arguments)]
-            results.append(self._program(*placed))
+            results.append(self.program(*placed))
         if len(results) == 1:
             (result,) = results
         else:
@@ -144,7 +145,7 @@ class Lifted:
                 for i, argument in enumerate(everyone)
             ]
             waiting = (_bytes(everyone) - _bytes(arguments)) // devices
-        plan: Any = self._program.lower(*arguments).compile().memory_analysis()
+        plan: Any = self.program.lower(*arguments).compile().memory_analysis()
         if plan is None:
             return None
         inside = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
