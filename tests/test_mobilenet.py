@@ -17,7 +17,8 @@ from flax import nnx
 from PIL import Image
 
 from twostage_jax.models import weights
-from twostage_jax.models.mobilenet_v1 import MobileNet, moments
+from twostage_jax.models.layers import moments
+from twostage_jax.models.mobilenet_v1 import MobileNet
 from twostage_jax.resampling.plan import DevicePlan
 from twostage_jax.training.lifting import Lifted
 from twostage_jax.training.protocol import Protocol

@@ -14,7 +14,10 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
-from twostage_jax.models.mobilenet_v1 import Head, MobileNet
+from twostage_jax.models.head import Head
+from twostage_jax.models.layers import Forms
+from twostage_jax.models.mobilenet_v1 import MobileNet
+from twostage_jax.models.network import Network
 from twostage_jax.resampling.plan import DevicePlan
 from twostage_jax.training.protocol import Protocol
 
@@ -82,7 +85,7 @@ class Stages(NamedTuple):
     represent: Callable
 
 
-def make_stages(protocol: Protocol, classes: int) -> Stages:
+def make_stages(protocol: Protocol, classes: int, forms: Forms = Forms()) -> Stages:  # noqa: B008
     """Builds the functions of both stages for `classes` classes."""
     optimizer = optax.rmsprop(
         protocol.learning_rate,
@@ -91,12 +94,13 @@ def make_stages(protocol: Protocol, classes: int) -> Stages:
         eps_in_sqrt=protocol.epsilon_in_root,
     )
 
-    def new_network(key) -> MobileNet:
+    def new_network(key) -> Network:
         return MobileNet(
             classes,
             protocol.width,
             momentum=protocol.bn_momentum,
             dtype=_DTYPE[protocol.precision],
+            forms=forms,
             rngs=nnx.Rngs(params=key),
         )
 
@@ -114,7 +118,7 @@ def make_stages(protocol: Protocol, classes: int) -> Stages:
         return TrainState(params, nnx.State({}), optimizer.init(params))
 
     def network_loss(params, stats, images, batch):
-        model: MobileNet = nnx.merge(network, params, stats, copy=True)
+        model: Network = nnx.merge(network, params, stats, copy=True)
         loss, tally = _score(model(batch.gather(images), batch.valid), batch)
         return loss, (nnx.state(model, nnx.BatchStat), tally)
 
@@ -124,13 +128,13 @@ def make_stages(protocol: Protocol, classes: int) -> Stages:
         return loss, (stats, tally)
 
     def extract(state, images, rows, steps):
-        model: MobileNet = nnx.merge(network, state.params, state.stats)
+        model: Network = nnx.merge(network, state.params, state.stats)
 
         def add_batch(step, table):
             batch = model.features(images[rows[step]].astype(jnp.float32))
             return jax.lax.dynamic_update_index_in_dim(table, batch, step, 0)
 
-        width = model.head.hidden.in_features
+        width = model.feature_size
         table = jnp.zeros((*rows.shape, width), jnp.float32)
         return jax.lax.fori_loop(0, steps, add_batch, table).reshape(-1, width)
 
