@@ -24,7 +24,7 @@ from experiments.progress import run_and_show
 from experiments.report import LiveReport
 from twostage_jax.data import sources
 from twostage_jax.evaluation import paper, tables
-from twostage_jax.models.weights import load_weights
+from twostage_jax.models.backbones import load_weights
 from twostage_jax.study.hosts import Team
 from twostage_jax.study.record import read_records
 from twostage_jax.study.rendezvous import Hosts, join
@@ -140,7 +140,7 @@ def reproduce(console: Console, options: Options, command: str, team: Team) -> i
         image_set,
         options.dataset,
         options.protocol,
-        load_weights(options.weights, options.protocol.width, cache),
+        load_weights("mobilenet_v1", options.weights, options.protocol.width, cache),
         options.scope,
         output=options.results,
         checkpoints=options.checkpoints / "training",

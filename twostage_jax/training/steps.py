@@ -14,9 +14,9 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
+from twostage_jax.models.backbones import find_backbone
 from twostage_jax.models.head import Head
 from twostage_jax.models.layers import Forms
-from twostage_jax.models.mobilenet_v1 import MobileNet
 from twostage_jax.models.network import Network
 from twostage_jax.resampling.plan import DevicePlan
 from twostage_jax.training.protocol import Protocol
@@ -94,8 +94,10 @@ def make_stages(protocol: Protocol, classes: int, forms: Forms = Forms()) -> Sta
         eps_in_sqrt=protocol.epsilon_in_root,
     )
 
+    backbone = find_backbone("mobilenet_v1")
+
     def new_network(key) -> Network:
-        return MobileNet(
+        return backbone.build(
             classes,
             protocol.width,
             momentum=protocol.bn_momentum,
