@@ -24,7 +24,7 @@ from experiments.progress import run_and_show
 from experiments.report import LiveReport
 from twostage_jax.data import sources
 from twostage_jax.evaluation import paper, tables
-from twostage_jax.models.backbones import find_backbone
+from twostage_jax.models.backbones import load_weights
 from twostage_jax.study.folder import read_records
 from twostage_jax.study.hosts import Team
 from twostage_jax.study.jobs import Group, image_passes, pending, record_keys
@@ -172,15 +172,12 @@ def make_study(options: Options) -> Study:
         seed=options.protocol.seed,
         images_per_class=options.images_per_class,
     )
-    backbone = find_backbone(options.protocol.network)
-    weights = backbone.load_weights(
-        options.weights, options.protocol.width, options.checkpoints / "weights"
-    )
+    protocol, cache = options.protocol, options.checkpoints / "weights"
     return Study(
         image_set,
         options.dataset,
-        options.protocol,
-        weights,
+        protocol,
+        load_weights(protocol.network, options.weights, protocol.width, cache),
         options.scope,
         output=options.results,
         checkpoints=options.checkpoints / "training",

@@ -127,7 +127,7 @@ def test_keys_are_a_total_order_and_name_one_path(a, b):
     ("parts", "message"),
     [
         (("linaer", 2.0, 0, "baseline"), "did you mean linear"),
-        (("linear", 2.0, 0, "is_smot"), "did you mean is_smote"),
+        (("linear", 2.0, 0, "is smote"), "found approach 'is smote'"),
         (("linear", 2.0, -1, "baseline"), "found fold -1"),
         (("linear", 0.5, 0, "baseline"), "found imbalance ratio 0.5"),
         (("linear", float("nan"), 0, "baseline"), "found imbalance ratio nan"),

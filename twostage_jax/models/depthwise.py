@@ -9,6 +9,7 @@ keeps only the input; the gradient of the input is nine shifted multiply-adds of
 from collections.abc import Callable
 from functools import partial, reduce
 from operator import add
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -158,7 +159,7 @@ def _sum_columns(x: Float[Array, "h w c"]) -> Float32[Array, "h c"]:
 depthwise.defvjp(_forward, _backward)
 
 # The forms of the same function, by the name of `layers.Forms.depthwise`.
-DEPTHWISE: dict[str, Callable[[Array, Array, int], Array]] = {
+DEPTHWISE: dict[str, Callable[..., Any]] = {
     "shifts": depthwise,
     "shifts_autodiff": multiply_shifts,
     "convolution": convolve,

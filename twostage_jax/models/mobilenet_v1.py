@@ -20,7 +20,9 @@ from twostage_jax.models.layers import (
     pointwise,
     run_blocks,
 )
-from twostage_jax.models.network import Network
+from twostage_jax.models.network import Backbone, Network
+from twostage_jax.models.weights import NORM, KerasWeights, Shape
+from twostage_jax.support.errors import InputError
 
 # Output channels at width 1 and stride of the thirteen depthwise-separable blocks.
 BLOCKS = (
@@ -103,3 +105,52 @@ class MobileNet(Network):
         x = self.stem((images / 127.5 - 1).astype(self.dtype), valid)
         x = run_blocks(self.blocks, x, valid, self.forms)
         return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+
+
+def _in_keras(name: str, shape: Shape) -> tuple[str, Shape]:
+    """Keras counts blocks from 1."""
+    match name.split("."):
+        case ["stem", "kernel"]:
+            return "conv1/kernel", (3, 3, 3, shape[-1])
+        case ["stem", "norm", array]:
+            return f"conv1_bn/{NORM[array]}", shape
+        case ["blocks", i, "depthwise"]:
+            return f"conv_dw_{int(i) + 1}/depthwise_kernel", (3, 3, shape[-1], 1)
+        case ["blocks", i, "pointwise"]:
+            return f"conv_pw_{int(i) + 1}/kernel", (1, 1, *shape)
+        case ["blocks", i, "depthwise_norm", array]:
+            return f"conv_dw_{int(i) + 1}_bn/{NORM[array]}", shape
+        case ["blocks", i, "pointwise_norm", array]:
+            return f"conv_pw_{int(i) + 1}_bn/{NORM[array]}", shape
+    raise KeyError(name)
+
+
+def _check_width(width: float) -> None:
+    if int(STEM_CHANNELS * width) < 1:
+        raise InputError(
+            f"--width {width:g} leaves no channels, 1/{STEM_CHANNELS} or more expected"
+        )
+
+
+WEIGHTS = KerasWeights(
+    title="MobileNet v1",
+    base_url="https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/",
+    file="mobilenet_{}_224_tf_no_top.h5",
+    published={0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"},
+    sha256={
+        "mobilenet_2_5_224_tf_no_top.h5": (
+            "dbdb03ee2a22fd895301636cd328b234bb3a9952358f436d82f46b81e0d5b0bf"
+        ),
+    },
+    build=lambda width: MobileNet(2, width, rngs=nnx.Rngs(0)),
+    in_keras=_in_keras,
+)
+
+BACKBONE = Backbone(
+    title=WEIGHTS.title,
+    build=MobileNet,
+    load_weights=WEIGHTS.load,
+    min_image_size=32,  # five layers halve it
+    check_width=_check_width,
+    recognize=WEIGHTS.width_of,
+)
