@@ -9,7 +9,7 @@ from typing import Literal
 import tyro
 
 from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
-from twostage_jax.data.sources import DATASETS
+from twostage_jax.data.sources import SOURCES
 from twostage_jax.evaluation.tables import TESTS
 from twostage_jax.study.approaches import APPROACHES
 from twostage_jax.study.rendezvous import require_consistent
@@ -149,7 +149,7 @@ def parse(arguments: Sequence[str], preset: str) -> Options:
 
 
 def _validate(options: Options) -> None:
-    require_known("dataset", options.dataset, DATASETS)
+    require_known("dataset", options.dataset, SOURCES)
     require_known("precision", options.protocol.precision, PRECISIONS)
     require_known("test fold", options.test_fold, TESTS)
     for scenario in options.scenarios:
