@@ -9,7 +9,7 @@ from typing import Literal
 import tyro
 
 from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
-from twostage_jax.data.sources import DATASETS as SOURCES
+from twostage_jax.data.sources import SOURCES
 from twostage_jax.evaluation.tables import TESTS
 from twostage_jax.models.backbones import find_backbone
 from twostage_jax.study.approaches import PAPER, find

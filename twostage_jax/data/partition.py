@@ -1,9 +1,9 @@
-"""Partitions: what one (scenario, imbalance ratio, fold) keeps of an image set.
+"""Partitions: the images that one (scenario, imbalance ratio, fold) keeps of an image set.
 
 The paper undersamples a balanced set "up to the point of achieving the desired imbalance ratio".
-Within a fold the classes stand in one random order and the images of each class in one random
-order, both shared by all scenarios and ratios: a class keeps the first n_i images, so that the
-partition of a higher ratio is a subset of that of a lower one.
+Each fold has one random order of the classes and one random order of the images of each class, for
+all scenarios and ratios. A class keeps the first n_i images of its order: the partition of a higher
+ratio is a subset of that of a lower one.
 """
 
 import math
@@ -22,7 +22,7 @@ SCENARIOS = ("linear", "single_majority", "single_minority", "half_minority")
 RATIOS = (1.0, 2.0, 5.0, 10.0)
 FOLDS = 10
 
-# At ratio 1 the four scenarios are one: every class keeps all its images.
+# The one scenario at ratio 1, where all four are the same: every class keeps all its images.
 ORIGINAL = "original"
 
 
@@ -53,7 +53,10 @@ class Partition(NamedTuple):
 def partition_keys(
     scenarios: tuple[str, ...], ratios: tuple[float, ...], folds: int
 ) -> list[PartitionKey]:
-    """The distinct partitions of a study, cell by cell, with ratio 1 once for all scenarios."""
+    """The distinct partitions of a study, fold after fold of each (scenario, ratio).
+
+    All scenarios share the partitions of ratio 1.
+    """
     keys = [
         PartitionKey(scenario if ratio > 1 else ORIGINAL, float(ratio), fold)
         for scenario in scenarios
@@ -64,7 +67,15 @@ def partition_keys(
 
 
 def imbalance_ratios(scenario: str, ratio: float, classes: int) -> Float[np.ndarray, " classes"]:
-    """Equations 1 and 2: by how much each class shrinks, by its position in the class order.
+    """Equations 1 and 2 of the paper: the factor by which each class shrinks.
+
+    Args:
+        scenario: one of `SCENARIOS`, or `ORIGINAL`.
+        ratio: the largest factor, from 1 up.
+        classes: number of classes, at least 2.
+
+    Returns:
+        one factor per position in the class order.
 
     Raises:
         InputError: an unknown scenario, or a ratio that is not a number from 1 up.
@@ -87,7 +98,7 @@ def imbalance_ratios(scenario: str, ratio: float, classes: int) -> Float[np.ndar
 def _first_of_each_class(
     image_set: ImageSet, rows: Int[np.ndarray, " n"], ratios: Float[np.ndarray, " c"], stream: int
 ) -> Int[np.ndarray, " m"]:
-    """Equation 3: of each class the first n / r, rounded, of one fixed random order; at least 1."""
+    """Equation 3: the first n / r images of each class in one random order, rounded; at least 1."""
     kept = []
     for label, ratio in enumerate(ratios):
         members = rows[image_set.labels[rows] == label]

@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
-from twostage_jax.resampling.neighbors import nearest
+from twostage_jax.resampling.neighbors import lists_by_class, nearest
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.resampling.samplers.base import OverSampler, Targets, require_samples
 from twostage_jax.support.errors import InputError
@@ -50,17 +50,12 @@ def class_neighbor_lists(
     search: Any,
     classes: Iterable[Any],
 ) -> Int[np.ndarray, "n k"]:
-    """The nearest neighbours of each row of some classes within its class; -1 elsewhere.
+    """The nearest neighbors of each row of some classes within its class, as `lists_by_class`."""
 
-    Rows of a class with k or fewer rows have too few neighbours: their lists are -1, too.
-    """
-    k = list_length(search)
-    lists = np.full((len(x), k), -1, np.int32)
-    for label in classes:
-        members = np.flatnonzero(y == label)
-        if len(members) > k:
-            lists[members] = members[neighbor_lists(x[members], search)]
-    return lists
+    def find(label: Any, members: Int[np.ndarray, " m"]) -> Int[np.ndarray, "m k"]:
+        return members[neighbor_lists(x[members], search)]
+
+    return lists_by_class(y, list_length(search), classes, find)
 
 
 def _interpolate(
