@@ -11,11 +11,11 @@ from PIL import Image
 from rich.console import Console
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
+from twostage_jax.study.resample import resample
 
 import twostage_jax
 from experiments import parity
 from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
-from twostage_jax.study.resample import resample
 
 BY_TITLE = {variant.title: variant for variant in parity.VARIANTS}
 PLAIN = [variant for variant in parity.VARIANTS if not variant.options]

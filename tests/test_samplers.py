@@ -18,6 +18,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
+from twostage_jax.study.resample import resample
 
 import twostage_jax
 from experiments.parity import make_data
@@ -38,7 +39,6 @@ from twostage_jax.resampling.samplers import radial
 from twostage_jax.resampling.samplers.base import sampling_targets
 from twostage_jax.resampling.samplers.random import random_oversample, random_undersample
 from twostage_jax.resampling.samplers.smote import class_neighbor_lists, smote
-from twostage_jax.study.resample import resample
 from twostage_jax.support.errors import InputError
 
 INTERPOLATING = [

@@ -1,8 +1,8 @@
 """How the processes of a study meet: in `jax.distributed`, which they leave at once.
 
-JAX knows Slurm, Open MPI, TPU pods and GKE by itself. The processes stay in `jax.distributed` only
-until they know each other: no computation of a study crosses hosts, and a process that stays in it
-is taken down when another one dies.
+JAX recognizes Slurm, Open MPI, TPU pods and GKE by itself. The processes stay in `jax.distributed`
+only until they know each other. No computation of a study crosses hosts, and a process that stays
+in it is taken down when another one dies.
 """
 
 import dataclasses
@@ -67,7 +67,7 @@ def join(
 def require_consistent(
     coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> None:
-    """Lets pass what `join` can take.
+    """Validates the three options of `join` together.
 
     Raises:
         InputError: some of the three are given and others not, or one is not valid.

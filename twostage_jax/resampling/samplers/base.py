@@ -58,6 +58,8 @@ class PlanSampler(BaseSampler):
 
     _sampling_type: ClassVar[str]
     _parameter_constraints: ClassVar[dict]
+    reads_samples: ClassVar[bool] = True
+    """Whether the plan depends on X. If not, `plan` takes row numbers for X as well."""
     # Whether all output samples are rows of X, whose numbers `sample_indices_` then holds.
     _picks_rows: ClassVar[bool] = False
 

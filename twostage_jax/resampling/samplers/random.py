@@ -53,7 +53,8 @@ def random_oversample(y: Shaped[np.ndarray, " n"], targets: Targets, random_stat
 class _AnyFeatures(PlanSampler):
     """Only picks rows, so that text, missing values and mixed data frames are accepted, too."""
 
-    _picks_rows = True
+    reads_samples: ClassVar[bool] = False
+    _picks_rows: ClassVar[bool] = True
 
     def _validate(self, X, y) -> Any:
         if not hasattr(X, "iloc"):
