@@ -399,7 +399,7 @@ def test_bytes_and_their_numbers_give_one_plan():
 
 
 def never():
-    raise AssertionError("neighbours are not needed")
+    raise AssertionError("neighbors are not needed")
 
 
 @settings(max_examples=20, deadline=None)
@@ -473,7 +473,7 @@ def test_an_unknown_sampler_is_refused():
 
 
 def test_the_largest_class_may_be_smaller_than_the_neighborhood():
-    """It is not resampled, and so needs no neighbours."""
+    """It is not resampled, and so needs no neighbors."""
     labels = np.repeat([0, 1], [5, 5])
     lists = class_neighbor_lists(np.zeros((10, 2)), labels, 5, [0, 1])
     plan = smote(labels, sampling_targets("auto", labels, "over-sampling"), 0, lists)
@@ -509,7 +509,7 @@ def radial_by_hand(x, y, targets, gamma):
 @pytest.mark.parametrize("dtype", ["float64", "float32", "uint8"])
 def test_radial_undersampling_equals_the_formula(dtype, pairs, monkeypatch):
     """With the table of distances kept, and without: a few rows at a time, again and again."""
-    monkeypatch.setattr(radial, "_PAIRS", pairs)
+    monkeypatch.setattr(radial, "PAIRS", pairs)
     shape = (28, 3, 3, 3) if dtype == "uint8" else (28, 4)
     x, y = make_data(shape, dtype, 3, 4)
     # Narrower than the distances, all potentials would be equal up to rounding.
@@ -599,7 +599,7 @@ REFUSED = {
     ),
     "ratio": (ADASYN(sampling_strategy=0.5), f"float only when the type of target.*{COUNTS}"),
     "strategy": (SMOTE(sampling_strategy="most"), "'sampling_strategy' parameter of SMOTE must be"),
-    "neighbours": (SMOTE(k_neighbors=0), "'k_neighbors' parameter of SMOTE must be an int"),
+    "neighbors": (SMOTE(k_neighbors=0), "'k_neighbors' parameter of SMOTE must be an int"),
     "kind": (BorderlineSMOTE(kind="borderline-3"), "'kind' parameter of BorderlineSMOTE must be"),
     "version": (NearMiss(version=4), "'version' parameter of NearMiss must be an int in"),
 }
@@ -703,7 +703,7 @@ def test_a_class_that_is_far_from_all_others_is_nothing_for_adasyn():
     x, y = make_data((60, 2), "float64", 2, 0)
     x = x + 1e3 * y[:, None]
     smaller = min(counts_of(y), key=counts_of(y).get)
-    message = rf"no sample of class {smaller} \(15 samples\) has a neighbour of another class"
+    message = rf"no sample of class {smaller} \(15 samples\) has a neighbor of another class"
     with pytest.raises(RuntimeError, match=message):
         ADASYN().fit_resample(x, y)
     with pytest.raises(RuntimeError, match="Not any neigbours belong to the majority"):
@@ -712,7 +712,9 @@ def test_a_class_that_is_far_from_all_others_is_nothing_for_adasyn():
 
 def test_too_few_samples_for_adasyn_are_said():
     x, y = make_data((60, 2), "float64", 3, 0)
-    with pytest.raises(InputError, match=r"none of the 1 samples asked for class 2.*its 9 samples"):
+    with pytest.raises(
+        InputError, match=r"none of the 1 samples requested for class 2.*its 9 samples"
+    ):
         ADASYN(sampling_strategy={2: 10}).fit_resample(x, y)
 
 

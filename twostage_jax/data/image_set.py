@@ -110,7 +110,7 @@ class ImageSet:
             digest.update(part)
 
         add(repr(self.images.shape).encode())
-        add(memoryview(np.ascontiguousarray(self.images)).cast("B"))
+        add(np.ascontiguousarray(self.images).data.cast("B"))
         add(self.labels.astype("<i4").tobytes())
         for group in (self.class_names, self.names):
             add(str(len(group)).encode())

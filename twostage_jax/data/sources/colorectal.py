@@ -143,11 +143,12 @@ def _builder_class() -> type:
         # TensorFlow Datasets does not declare. `url_infos` below holds the checksum instead.
         code_path = None
 
-        def _split_generators(self, dl_manager):
+        # The original's annotations say a list; TensorFlow Datasets takes this dictionary, too.
+        def _split_generators(self, dl_manager):  # pyright: ignore[reportIncompatibleMethodOverride]
             return {"train": self._generate_examples(dl_manager.download(ARCHIVE_URL))}
 
-        def _generate_examples(self, archive):
-            for label, class_name, file, image in _archive_tiles(Path(archive)):
+        def _generate_examples(self, root_dir):
+            for label, class_name, file, image in _archive_tiles(Path(root_dir)):
                 yield (
                     f"{class_name}/{file}",
                     {"image": image, "label": label, "filename": file},

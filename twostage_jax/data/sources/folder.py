@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -120,7 +121,7 @@ def decode_all(
             is None. All images are tried; the message names the first few.
     """
     with ThreadPoolExecutor() as pool:
-        decoded = list(pool.map(lambda item: _try_decode(item, image_size), encoded))
+        decoded: list[Any] = list(pool.map(lambda item: _try_decode(item, image_size), encoded))
 
     def named(rows: Sequence[int]) -> str:
         shown = ", ".join(names[row] for row in rows[:_NAMES_SHOWN])

@@ -125,14 +125,13 @@ class _Blocks:
         missing = (0, self.size - len(values))
         number = np.arange(rows.start, rows.stop, dtype=np.int32)
         own = self._own[rows].astype(np.int32)
-        return jax.device_put(
-            Rows(
-                np.pad(values, (missing, (0, 0))),
-                np.pad(norms, missing),
-                np.pad(number, missing, constant_values=-1),
-                np.pad(own, missing, constant_values=-1),
-            )
+        columns = (
+            np.pad(values, (missing, (0, 0))),
+            np.pad(norms, missing),
+            np.pad(number, missing, constant_values=-1),
+            np.pad(own, missing, constant_values=-1),
         )
+        return Rows(*jax.device_put(columns))
 
 
 def _search(

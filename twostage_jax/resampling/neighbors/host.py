@@ -63,7 +63,7 @@ def _norms_and_squares(
     points: Shaped[np.ndarray, "n d"], queries: Shaped[np.ndarray, "q d"], *, centered: bool
 ) -> tuple[Float[np.ndarray, "q n"], Float[np.ndarray, "q n"]]:
     """The sum of both squared norms of each pair, and its squared distance."""
-    norms, products = 0.0, 0.0
+    norms, products = np.zeros((2, len(queries), len(points)))
     width = max(1, 2**18 // (len(points) + len(queries)))  # columns that fit the cache
     for start in range(0, points.shape[1], width):
         part = slice(start, start + width)
@@ -72,6 +72,6 @@ def _norms_and_squares(
             center = x.mean(axis=0)
             x -= center
             y -= center
-        norms = norms + np.add.outer(np.square(y).sum(1), np.square(x).sum(1))
-        products = products + y @ x.T
+        norms += np.add.outer(np.square(y).sum(1), np.square(x).sum(1))
+        products += y @ x.T
     return norms, norms - 2 * products

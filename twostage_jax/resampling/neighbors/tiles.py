@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float32, Int32, Shaped, UInt32
 
 from twostage_jax.resampling.neighbors.products import integer_products, real_products
@@ -24,10 +23,10 @@ class Rows(NamedTuple):
         own: the point that each row is as a query; -1 for none.
     """
 
-    values: Shaped[Array | np.ndarray, "b d"]
-    norms: Shaped[Array | np.ndarray, " b"]
-    number: Int32[Array | np.ndarray, " b"]
-    own: Int32[Array | np.ndarray, " b"]
+    values: Shaped[Array, "b d"]
+    norms: Shaped[Array, " b"]
+    number: Int32[Array, " b"]
+    own: Int32[Array, " b"]
 
 
 class Best(NamedTuple):

@@ -1,4 +1,4 @@
-"""Undersampling by neighbourhood: NearMiss, Tomek links, edited nearest neighbours."""
+"""Undersampling by neighborhood: NearMiss, Tomek links, edited nearest neighbors."""
 
 import numbers
 import warnings
@@ -28,17 +28,17 @@ class NearMiss(UnderSampler):
 
     Args:
         sampling_strategy: as in imbalanced-learn; `auto` reduces all classes but the smallest.
-        version: 1 keeps samples of the smallest mean distance to the `n_neighbors` nearest samples
-            of the smallest class, 2 to the farthest ones; 3 first finds the `n_neighbors_ver3`
-            nearest samples of each sample of the smallest class, and of these keeps the ones of
-            largest mean distance to their nearest ones.
-        n_neighbors: neighbours over which distances are averaged; or an object with scikit-learn's
-            `kneighbors` that finds as many.
-        n_neighbors_ver3: neighbours of the first step of version 3; or an object.
-        n_jobs: accepted for imbalanced-learn's programs; all cores work in any case.
+        version: 1 keeps the samples with the smallest mean distance to the `n_neighbors` nearest
+            samples of the smallest class, 2 to the farthest ones. 3 first finds the
+            `n_neighbors_ver3` nearest samples of each sample of the smallest class. Among them it
+            keeps those with the largest mean distance to their nearest samples of that class.
+        n_neighbors: number of neighbors over which distances are averaged; or an object with
+            scikit-learn's `kneighbors` that finds as many.
+        n_neighbors_ver3: number of neighbors in the first step of version 3; or an object.
+        n_jobs: accepted for imbalanced-learn's programs; all cores are used in any case.
 
     Attributes:
-        sampling_strategy_: how many samples of each class are kept.
+        sampling_strategy_: number of samples to keep, by class.
         sample_indices_: rows that are kept, class by class.
     """
 
@@ -66,7 +66,7 @@ class NearMiss(UnderSampler):
         self.n_jobs = n_jobs
 
     def _require(self, y, targets) -> None:
-        if self.version != 2:  # which averages over all samples where there are fewer
+        if self.version != 2:  # version 2 averages over all samples if there are fewer
             _require_points(y, _smallest_class(y), self.n_neighbors)
         if self.version == 3:
             for label in targets:
@@ -85,7 +85,7 @@ class NearMiss(UnderSampler):
             if len(members) < size:
                 warnings.warn(
                     f"{size} samples of class {label} are to be kept, but only {len(members)} are "
-                    "near a sample of the smallest class: all of them are kept",
+                    "near a sample of the smallest class: all of these are kept",
                     stacklevel=2,
                 )
             order = np.argsort(-distance if self.version == 3 else distance, kind="stable")
@@ -105,14 +105,15 @@ def _search(
     search: Any,
     farthest: bool = False,
 ) -> tuple[Int[np.ndarray, "q k"], Float[np.ndarray, "q k"]]:
-    """Rows of the nearest (farthest) points to each query, and their distances."""
+    """The rows and distances of the nearest (farthest) points to each query."""
     k = min(_count(search), len(points))
     if isinstance(search, numbers.Integral):
         found = nearest(points, k, queries=queries, farthest=farthest)
         return found.rows, np.sqrt(np.sort(found.squared, axis=1))
     points, queries = (x.reshape(len(x), -1) for x in (points, queries))
     every = len(points) if farthest else k
-    distance, rows = clone(search).fit(points).kneighbors(queries, n_neighbors=every)
+    searcher: Any = clone(search)
+    distance, rows = searcher.fit(points).kneighbors(queries, n_neighbors=every)
     return rows[:, -k:], distance[:, -k:]
 
 
@@ -126,17 +127,17 @@ def _require_points(y: Shaped[np.ndarray, " n"], label: Any, search: Any) -> Non
 
 
 class TomekLinks(CleaningSampler):
-    """Removes samples that are mutual nearest neighbours with a sample of another class (1976).
+    """Removes samples that are mutual nearest neighbors with a sample of another class.
 
-    imbalanced-learn's sampler of that name.
+    Tomek, *Two modifications of CNN*, 1976; imbalanced-learn's sampler of that name.
 
     Args:
-        sampling_strategy: which classes lose samples; `auto`: all but the smallest.
-        n_jobs: accepted for imbalanced-learn's programs; all cores work in any case.
+        sampling_strategy: the classes that may lose samples; `auto`: all but the smallest.
+        n_jobs: accepted for imbalanced-learn's programs; all cores are used in any case.
 
     Attributes:
         sampling_strategy_: the classes that may lose samples.
-        sample_indices_: rows that are kept, in their order.
+        sample_indices_: rows that are kept, ascending.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -157,17 +158,17 @@ class TomekLinks(CleaningSampler):
 
 
 class EditedNearestNeighbours(CleaningSampler):
-    """Removes samples whose neighbours are of other classes (Wilson, 1972).
+    """Removes samples whose neighbors are of other classes (Wilson, 1972).
 
     imbalanced-learn's sampler of that name.
 
     Args:
-        sampling_strategy: which classes lose samples; `auto`: all but the smallest.
-        n_neighbors: neighbours that are looked at; or an object with scikit-learn's `kneighbors`
-            that finds one more, the sample itself.
-        kind_sel: a sample stays if `all` of its neighbours are of its class, or if the most
-            frequent class among them (`mode`; of several, the smallest) is its own.
-        n_jobs: accepted for imbalanced-learn's programs; all cores work in any case.
+        sampling_strategy: the classes that may lose samples; `auto`: all but the smallest.
+        n_neighbors: number of neighbors; or an object with scikit-learn's `kneighbors` that finds
+            one more, the sample itself.
+        kind_sel: `all`: a sample stays if all of its neighbors are of its class. `mode`: it stays
+            if its class is the most frequent one among them, the smallest label of several.
+        n_jobs: accepted for imbalanced-learn's programs; all cores are used in any case.
 
     Attributes:
         sampling_strategy_: the classes that may lose samples.

@@ -1,8 +1,8 @@
-"""SMOTE and its relatives: synthetic samples between neighbours of one class.
+"""SMOTE and its relatives: synthetic samples between neighbors of one class.
 
-By imbalanced-learn's draws: SMOTE and Borderline-SMOTE restart the random stream for each class,
-ADASYN draws all classes from one. Neighbours are exact, ties by the smaller row; a sample is told
-from its duplicates by its row.
+The draws are imbalanced-learn's: SMOTE and Borderline-SMOTE restart the random stream for each
+class, ADASYN draws all classes from one. Neighbors are exact, ties by the smaller row. A duplicate
+of a sample at another row is a neighbor of it.
 """
 
 import numbers
@@ -24,23 +24,24 @@ from twostage_jax.support.errors import InputError
 def neighbor_lists(
     x: Shaped[np.ndarray, "n *shape"], search: Any, rows: Int[np.ndarray, " q"] | None = None
 ) -> Int[np.ndarray, "q k"]:
-    """The nearest neighbours within x of some of its rows.
+    """The nearest neighbors within x of some of its rows.
 
     Args:
         x: the samples.
-        rows: those whose neighbours are wanted; by default all.
         search: k for the exact search of this package; or, as in imbalanced-learn, an object with
-            scikit-learn's `fit` and `kneighbors`, whose first neighbour is the sample itself.
+            scikit-learn's `fit` and `kneighbors`, whose first neighbor is the sample itself.
+        rows: those whose neighbors are wanted; all by default.
     """
     if isinstance(search, numbers.Integral):
         return nearest(x, int(search), rows=rows).rows
     flat = x.reshape(len(x), -1)
     asking = flat if rows is None else flat[rows]
-    return clone(search).fit(flat).kneighbors(asking, return_distance=False)[:, 1:]
+    searcher: Any = clone(search)
+    return searcher.fit(flat).kneighbors(asking, return_distance=False)[:, 1:]
 
 
 def list_length(search: Any) -> int:
-    """Neighbours in a list of `neighbor_lists`."""
+    """Length of the lists of `neighbor_lists`."""
     return int(search) if isinstance(search, numbers.Integral) else search.n_neighbors - 1
 
 
@@ -65,7 +66,7 @@ def _interpolate(
     size: int | np.integer,
     random: np.random.RandomState,
 ) -> Plan:
-    """Samples between random ones of `rows` and random ones of their neighbours."""
+    """Samples between randomly drawn `rows` and randomly drawn neighbors of theirs."""
     drawn = random.randint(0, lists.size, size=size)
     step = random.uniform(size=size)
     first, second = np.divmod(drawn, lists.shape[1])
@@ -92,16 +93,16 @@ def smote(
     random_state: Any,
     neighbors: Int[np.ndarray, "n k"],
 ) -> Plan:
-    """Adds so many synthetic samples to each class in `targets` (Chawla et al., 2002).
+    """Adds synthetic samples to each class in `targets` (Chawla et al., 2002).
 
     Args:
         y: class of each sample.
-        targets: how many to add, in the order of the classes.
+        targets: number of samples to add, in the order of the classes.
         random_state: seed or NumPy `RandomState`; a seed starts anew for each class.
-        neighbors: rows of the k nearest neighbours of the same class, nearest first.
+        neighbors: rows of the k nearest neighbors of the same class, nearest first.
 
     Raises:
-        InputError: a class to be added to has k or fewer samples.
+        InputError: a class that grows has k or fewer samples.
     """
     require_grown_classes(y, targets, neighbors.shape[1], "SMOTE")
     parts = [Plan.of_all(y)]
@@ -113,7 +114,7 @@ def smote(
     return Plan.concatenate(parts)
 
 
-# A number of neighbours, or an object that searches.
+# A number of neighbors, or an object that searches.
 NEIGHBORS = [
     Interval(numbers.Integral, 1, None, closed="left"),
     HasMethods(["kneighbors", "kneighbors_graph"]),
@@ -121,18 +122,18 @@ NEIGHBORS = [
 
 
 class SMOTE(OverSampler):
-    """Adds samples between a sample and a neighbour of its class (Chawla et al., 2002).
+    """Adds samples between a sample and a neighbor of its class (Chawla et al., 2002).
 
-    imbalanced-learn's sampler of that name, with exact neighbours.
+    It is imbalanced-learn's sampler of that name, with exact neighbors.
 
     Args:
         sampling_strategy: as in imbalanced-learn; `auto` brings all classes to the largest's size.
         random_state: seed or NumPy `RandomState`.
-        k_neighbors: neighbours of a sample that it may be interpolated with; or an object with
+        k_neighbors: number of neighbors that a sample may be interpolated with; or an object with
             scikit-learn's `kneighbors` that finds one more, the sample itself.
 
     Attributes:
-        sampling_strategy_: how many samples are added to each class.
+        sampling_strategy_: number of samples to add, by class.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -146,22 +147,22 @@ class SMOTE(OverSampler):
         self.k_neighbors = k_neighbors
 
     def plan(self, X, y, neighbors: Int[np.ndarray, "n k"] | None = None) -> Plan:
-        """Decides which samples there will be, without making them.
+        """Decides on the output samples, as every sampler, or from neighbors found before.
 
         Args:
             X: array-like, n x features, or images of one size.
             y: class of each sample.
-            neighbors: the rows of each sample's k nearest neighbors of its class, nearest first, as
-                `resampling.neighbors.subset_neighbors` gives; -1 for classes that do not grow. They
+            neighbors: rows of each sample's k nearest neighbors of its class, nearest first, as
+                from `resampling.neighbors.subset_neighbors`; -1 in classes that do not grow. They
                 replace this sampler's own search: the plan is the same, and X is only validated.
 
         Returns:
-            a table with one row per output sample; `plan.materialize(X)` makes what `fit_resample`
-            returns.
+            a table with one row per output sample.
 
         Raises:
-            ValueError, TypeError: as in every sampler; or `neighbors` has another shape than n x k,
-                or lists rows of another class.
+            ValueError: as in `PlanSampler.plan`; or `neighbors` is not n x k, or the neighbors of a
+                sample are not of its class.
+            TypeError: X is sparse.
         """
         if neighbors is None:
             return super().plan(X, y)
@@ -195,21 +196,21 @@ class SMOTE(OverSampler):
 
 
 class BorderlineSMOTE(OverSampler):
-    """SMOTE from samples in danger: at least half of their neighbours are of another class.
+    """SMOTE from samples in danger: at least half of their neighbors are of another class.
 
     H. Han, W. Wang, B. Mao, *Borderline-SMOTE*, 2005; imbalanced-learn's sampler of that name.
-    A class without samples in danger is left as it is.
+    A class without samples in danger stays as it is.
 
     Args:
         sampling_strategy: as in imbalanced-learn; `auto` brings all classes to the largest's size.
         random_state: seed or NumPy `RandomState`.
-        k_neighbors: as of `SMOTE`.
-        m_neighbors: neighbours among all samples that tell who is in danger; or an object.
-        kind: `borderline-1` interpolates within the class; `borderline-2` with neighbours of any
-            class, at most half the way towards those of another.
+        k_neighbors: as in `SMOTE`.
+        m_neighbors: number of neighbors among all samples by which danger is judged; or an object.
+        kind: `borderline-1` interpolates within the class. `borderline-2` interpolates with
+            neighbors of any class, at most half the way toward those of another.
 
     Attributes:
-        sampling_strategy_: how many samples are added to each class.
+        sampling_strategy_: number of samples to add, by class.
         in_danger_indices: rows in danger, by class.
     """
 
@@ -267,14 +268,14 @@ class BorderlineSMOTE(OverSampler):
         lists = neighbor_lists(x, self.k_neighbors, rows)
         plan = _interpolate(y, rows, lists, size, random)
         foreign = y[plan.neighbor] != label
-        # imbalanced-learn starts a seed's stream once more for these.
+        # imbalanced-learn restarts the stream of a seed for these steps.
         shrink = check_random_state(self.random_state).uniform(0.0, 0.5, size=foreign.sum())
         plan.step[foreign] *= shrink
         return plan
 
 
 class ADASYN(OverSampler):
-    """SMOTE with more samples where more neighbours are of another class (He et al., 2008).
+    """SMOTE with more samples where more neighbors are of another class (He et al., 2008).
 
     imbalanced-learn's sampler of that name.
 
@@ -282,11 +283,11 @@ class ADASYN(OverSampler):
         sampling_strategy: as in imbalanced-learn; `auto` brings all classes near the largest's
             size, up to rounding.
         random_state: seed or NumPy `RandomState`.
-        n_neighbors: neighbours of a sample, both to weigh it and to interpolate; or an object as
-            in `SMOTE`.
+        n_neighbors: number of neighbors of a sample, both to weight it and to interpolate; or an
+            object as in `SMOTE`.
 
     Attributes:
-        sampling_strategy_: how many samples are asked for each class.
+        sampling_strategy_: number of samples to add before rounding, by class.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -313,15 +314,16 @@ class ADASYN(OverSampler):
             others = (y[neighbor_lists(x, self.n_neighbors, members)] != label).sum(axis=1) / k
             if not others.any():
                 raise RuntimeError(
-                    f"no sample of class {label} ({len(members)} samples) has a neighbour of "
-                    f"another class among its {k} nearest: ADASYN does not know where to add; use "
-                    "SMOTE, or more neighbours"
+                    f"no sample of class {label} ({len(members)} samples) has a neighbor of "
+                    f"another class among its {k} nearest, ADASYN expects at least one; use SMOTE, "
+                    "or more neighbors"
                 )
             counts = np.rint(others / others.sum() * size).astype(int)
             if not counts.any():
                 raise InputError(
-                    f"none of the {size} samples asked for class {label} is left after rounding "
-                    f"them to its {len(members)} samples; ask for more samples, or use SMOTE"
+                    f"none of the {size} samples requested for class {label} is left after "
+                    f"rounding the shares of its {len(members)} samples; request more samples, or "
+                    "use SMOTE"
                 )
             lists = neighbor_lists(x[members], self.n_neighbors)
             first = np.repeat(np.arange(len(members)), counts)
