@@ -96,7 +96,7 @@ def make_table(
     rows = [
         [
             *(Cell("-" if pd.isna(row[key]) else str(row[key])) for key in labels),
-            *(Cell(_printed(row[key], n, key in small)) for key, (_, n) in numbers.items()),
+            *(Cell(_printed(float(row[key]), n, key in small)) for key, (_, n) in numbers.items()),
         ]
         for row in frame.to_dict("records")
     ]
