@@ -152,8 +152,8 @@ def _images(results: Results) -> list[Block]:
                 "fig1-smote",
                 "Fig. 1: SMOTE between two real images",
                 f"A training image of class {charts.title_of(results.classes[images.pair_class])} "
-                f"and one of its {results.settings['k_neighbors']} nearest neighbors, a pair of the "
-                "study's own, with the images that interpolation makes between them.",
+                f"and one of its {results.settings['k_neighbors']} nearest neighbors, as in the "
+                "study, with the images that interpolation makes between them.",
                 pictures.smote(images.pair),
             )
         )

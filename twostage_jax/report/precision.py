@@ -168,8 +168,8 @@ def _table(
         f"then over the folds; positive: {ours} scores higher. The interval is the "
         f"{CONFIDENCE:.0%} percentile bootstrap over folds ({RESAMPLES:,} resamples), as in the "
         "verdict; it is not corrected for the number of rows. Approaches share networks and "
-        "images, so that their rows are not independent. Devices and versions are not settings and may "
-        "differ, too: see the provenance on each study's page.",
+        "images, so that their rows are not independent. Devices and versions are not settings "
+        "and may differ, too: see the provenance on each study's page.",
         frame,
         {
             "metric": "Metric",
