@@ -437,8 +437,10 @@ def test_smote_takes_neighbors_found_before(sample, strategy, k):
 
 def test_neighbors_that_do_not_fit_are_refused():
     x, y = make_data((60, 4), "float64", 3, 0)
-    lists = class_neighbor_lists(x, y, 5, np.unique(y))
     small = min(counts_of(y), key=counts_of(y).get)
+    last = np.argsort(y == small, kind="stable")  # row -1 is of the class, too
+    x, y = x[last], y[last]
+    lists = class_neighbor_lists(x, y, 5, np.unique(y))
     foreign, missing, outside = (lists.copy() for _ in range(3))
     foreign[y == small, 2] = np.flatnonzero(y != small)[0]
     missing[y == small, 4] = -1
@@ -736,8 +738,10 @@ def test_near_miss_measures_from_the_smallest_class_that_y_names_first(version):
 
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_near_miss_keeps_the_first_of_samples_at_equal_distances(version):
-    y = np.repeat([0, 1], [4, 40])
-    x = np.concatenate([np.zeros((4, 2)), np.ones((40, 2))])
-    sampler = NearMiss(version=version, n_neighbors_ver3=40)
-    sampler.fit_resample(x, y)
-    np.testing.assert_array_equal(sampler.sample_indices_, [0, 1, 2, 3, 4, 5, 6, 7])
+    """Enough of them that a sort that is not stable would mix them."""
+    away = np.random.default_rng(0).integers(1, 4, 300)
+    x = np.concatenate([np.zeros(70), away])[:, None]
+    sampler = NearMiss(version=version, n_neighbors_ver3=300)
+    sampler.fit_resample(x, np.repeat([0, 1], [70, 300]))
+    ranked = sorted(range(300), key=lambda row: -away[row] if version == 3 else away[row])
+    np.testing.assert_array_equal(sampler.sample_indices_[70:], 70 + np.array(ranked[:70]))
