@@ -8,7 +8,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from rich.console import Console
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
@@ -135,7 +134,7 @@ def test_any_number_of_neighbors_agrees(data, name, k):
     ours, theirs = both(of_name(name), **{option: k})
     if name == "ADASYN" and both_refuse(ours, theirs, x, y):
         return
-    found, expected = parity._resample(ours, x, y), parity._resample(theirs, x, y)
+    found, expected = parity.attempt(ours, x, y), parity.attempt(theirs, x, y)
     assert parity.same_exception(expected.error, found.error)
     if found.error is None:
         np.testing.assert_array_equal(found.x, expected.x)
@@ -202,7 +201,7 @@ def test_data_frames_come_back_as_imbalanced_learns(variant):
     target = pd.Series(names, index=rows, name="grade")  # imbalanced-learn's mode is of numbers
     ours, theirs = both(variant)
     (found, label), (expected, its_label) = (
-        parity._resample(sampler, frame, target)[:2] for sampler in (ours, theirs)
+        parity.attempt(sampler, frame, target)[:2] for sampler in (ours, theirs)
     )
     pd.testing.assert_frame_equal(found, expected, rtol=1e-12)
     pd.testing.assert_series_equal(label, its_label)
@@ -286,7 +285,6 @@ def test_the_command_keeps_tables_and_picture(few_cases, tmp_path, capsys):
     assert table.agrees.all()
     page = (folder / "parity.md").read_text()
     assert "python -m experiments.parity --grid quick" in page
-    assert "class 2 has 2 samples, SMOTE with 5 neighbors" in page
     assert (folder / "uint8.png").stat().st_size < 60_000
     with Image.open(folder / "uint8.png") as picture:
         assert picture.size[0] == 699
@@ -309,23 +307,13 @@ def test_a_sampler_that_disagrees_is_found(few_cases, monkeypatch, capsys):
     monkeypatch.setitem(vars(twostage_jax), "TomekLinks", Short)
     assert parity.main(["--grid", "quick"]) == 1
     assert "NOT all agree" in capsys.readouterr().out
-    frame = parity.run(list(parity.cases("quick", 1)), Console(quiet=True))
+    frame = parity.run(list(parity.cases("quick", 1)))
     table = parity.summarize(frame)
     assert not table.agrees.any()
     smote = table.set_index(["sampler", "dtype"]).loc["SMOTE"]
     assert 0 < smote.largest_difference["float64"] < 1e-15
     assert 2 <= smote.largest_difference["int64"] <= 4
     assert not frame[frame.sampler == "TomekLinks"].same_rows.any()
-
-
-def test_exceptions_agree_on_bad_input():
-    errors = parity.compare_errors()
-    assert errors.agrees.all(), errors.to_string()
-    accepted = errors[errors.imbalanced_learn == "none"].set_index("input")
-    refused = accepted[accepted.ours != "none"]
-    assert refused.index.tolist() == [parity.SPARSE]
-    assert refused.ours.tolist() == ["TypeError"]
-    assert len(errors) >= 25
 
 
 @pytest.mark.parametrize(

@@ -441,7 +441,7 @@ def test_the_momentum_of_the_protocol_reaches_the_network(networks, images, mome
 
 @pytest.mark.parametrize(
     ("precision", "product"),
-    [("float32", "HIGHEST"), ("tf32", "tf32"), ("bfloat16", "bf16")],
+    [("float32", "HIGHEST"), ("tf32", "HIGH"), ("bfloat16", "DEFAULT")],
 )
 def test_the_precision_of_the_protocol_reaches_the_products(features, precision, product):
     """In the program that the compiler gets, of the head that both stages share."""
@@ -453,7 +453,7 @@ def test_the_precision_of_the_protocol_reaches_the_products(features, precision,
     )
     products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
     assert len(products) >= 5
-    assert all(product in line for line in products)
+    assert all(f"precision = [{product}, {product}]" in line for line in products)
 
 
 # --- Accelerators, from a machine without one ---

@@ -9,6 +9,7 @@ images, `fs_S` features and `ts_S_T` images with S and features with T.
 import dataclasses
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from twostage_jax.resampling.registry import SAMPLERS
 from twostage_jax.study.corrections import CORRECTIONS
@@ -102,14 +103,12 @@ class Approach:
             InputError: the recipe has a field that this version does not know.
         """
         parts = {"stage1": Stage1, "stage2": Stage2, "style": Style}
+        values: dict[str, Any] = dict(fields)
         try:
-            return cls(
-                name,
-                **{
-                    key: parts[key](**value) if key in parts and value is not None else value
-                    for key, value in fields.items()
-                },
-            )
+            for part, kind in parts.items():
+                if values.get(part) is not None:
+                    values[part] = kind(**values[part])
+            return cls(name, **values)
         except TypeError as error:
             raise InputError(
                 f"the recipe of approach '{name}' cannot be read ({error}); a newer version may "

@@ -41,7 +41,8 @@ class Checkpoints:
         if not epoch:
             return 0, like
         try:
-            return epoch, self._manager.restore(epoch, args=ocp.args.StandardRestore(like))
+            saved = self._manager.restore(epoch, args=ocp.args.StandardRestore(like))
+            return epoch, {name: np.asarray(saved[name]) for name in like}
         except (ValueError, RuntimeError, FileNotFoundError) as error:
             raise OSError(
                 f"{self._manager.directory} holds a checkpoint that cannot be read "

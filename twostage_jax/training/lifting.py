@@ -68,7 +68,7 @@ class Lifted:
     @property
     def compiled(self) -> int:
         """How many programs were compiled so far: one per set of shapes."""
-        return self.program._cache_size()
+        return self.program._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
 
     def _spec(self, position: int) -> PartitionSpec:
         return PartitionSpec() if position in self._shared else PartitionSpec(_AXIS)

@@ -6,7 +6,7 @@ features. The two differ in their loss and in the table that batches are gathere
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -216,7 +216,8 @@ class Stages:
             gradient = jax.value_and_grad(loss, has_aux=True)
             (_, (stats, scored)), grads = gradient(state.params, state.stats, table, batch)
             updates, moments = self._optimizer.update(grads, state.optimizer)
-            moved = TrainState(optax.apply_updates(state.params, updates), stats, moments)
+            params: Any = optax.apply_updates(state.params, updates)
+            moved = TrainState(params, stats, moments)
             # A member whose epoch is over waits, unchanged, for the others of its group.
             active = jnp.any(batch.valid)
             state = jax.tree.map(lambda new, old: jnp.where(active, new, old), moved, state)

@@ -136,13 +136,16 @@ class Trainer:
 
         None where the backend does not say.
         """
-        keys = jax.eval_shape(lambda: _keys([lambda _: 0] * members))
-        state = jax.eval_shape(self._init_network, keys)
         shape = (members, self._usual_steps, self._protocol.batch_size)
-        integers, reals = (jax.ShapeDtypeStruct(shape, dtype) for dtype in ("int32", "float32"))
-        batches = DevicePlan(integers, integers, reals, integers)
-        one = jax.ShapeDtypeStruct((members,), "float32")
-        return self.network_program.memory(state, Tally(one, one), self._images, batches, 0, 1)
+
+        def arguments() -> tuple[TrainState, Tally, DevicePlan]:
+            integers, reals = jnp.zeros(shape, jnp.int32), jnp.zeros(shape)
+            state = self._init_network(_keys([lambda _: 0] * members))
+            tally = Tally(jnp.zeros(members), jnp.zeros(members))
+            return state, tally, DevicePlan(integers, integers, reals, integers)
+
+        state, tally, batches = jax.eval_shape(arguments)
+        return self.network_program.memory(state, tally, self._images, batches, 0, 1)
 
     def _room(self, steps: int) -> int:
         """Steps that the program of an epoch has room for.
@@ -188,7 +191,7 @@ class Trainer:
         with Checkpoints(checkpoints) as kept:
             done, saved = kept.restore(saved)
             if done:
-                state = jax.vmap(unravel)(saved["state"])
+                state = jax.vmap(unravel)(jnp.asarray(saved["state"]))
                 progress(Advance(done * sum(map(len, plans)), resumed=True))
             for epoch in range(done, self._protocol.epochs):
                 started = time.perf_counter()
