@@ -16,7 +16,7 @@ from twostage_jax.models.weights import Weights
 from twostage_jax.resampling.plan import DevicePlan
 from twostage_jax.training.lifting import Lifted
 from twostage_jax.training.protocol import Protocol
-from twostage_jax.training.steps import Tally, make_stages
+from twostage_jax.training.steps import Stages, Tally
 
 SIZE = 64  # where Keras's network is not needed at full size
 REAL = {0.25: "mobilenet_2_5_224_tf_no_top.h5", 0.75: "mobilenet_7_5_224_tf_no_top.h5"}
@@ -127,14 +127,14 @@ def test_width_of_the_features(width):
 
 def test_no_convolution_in_the_lifted_training_step():
     """One lifted over weights would be a grouped one."""
-    stages = make_stages(Protocol(width=0.25), 4)
+    stages = Stages(Protocol(width=0.25), 4)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 3))
     state = jax.eval_shape(jax.vmap(stages.init_network), keys)
     tally = Tally(*(jax.ShapeDtypeStruct((3,), jnp.float32),) * 2)
     images = jax.ShapeDtypeStruct((9, SIZE, SIZE, 3), jnp.uint8)
     columns = (jnp.int32, jnp.int32, jnp.float32, jnp.int32)
     batches = DevicePlan(*(jax.ShapeDtypeStruct((3, 2, 4), dtype) for dtype in columns))
-    step = Lifted(stages.train_network, shared=(2, 4, 5), sequential=False)
+    step = Lifted(stages.train_network, sequential=False)
     jaxpr = str(jax.make_jaxpr(step)(state, tally, images, batches, 0, 2))
     assert "dot_general" in jaxpr
     assert "conv_general_dilated" not in jaxpr
