@@ -112,9 +112,14 @@ def test_scikit_learns_checks(estimator, check):
     assert check(estimator) is None
 
 
+# pytest wants a list of cases where imbalanced-learn gives a generator.
+checks = sampler_checks.parametrize_with_checks(CHECKED, expected_failed_checks=declared)
+names, cases = checks.args
+
+
 @pytest.mark.filterwarnings("ignore:.*are to be kept")
 @pytest.mark.usefixtures("unchecked_types")
-@sampler_checks.parametrize_with_checks(CHECKED, expected_failed_checks=declared)
+@pytest.mark.parametrize(names, list(cases), **checks.kwargs)
 def test_imbalanced_learns_checks(estimator, check):
     assert check(estimator) is None
 
