@@ -1,17 +1,28 @@
-"""The samplers as objects: contract, properties, images, bad input."""
+"""The samplers as objects: contract, properties of their plans, images."""
 
 import inspect
 
 import imblearn.over_sampling
 import imblearn.under_sampling
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from imblearn.pipeline import Pipeline
 from imblearn.utils import estimator_checks as sampler_checks
-from scipy.sparse import csr_array
+from sampler_cases import (
+    CHECKED,
+    CLEANING,
+    DETERMINISTIC,
+    INTERPOLATING,
+    OVER,
+    SAMPLERS,
+    UNDER,
+    counts_of,
+    data,
+    each,
+    plan_or_none,
+)
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
@@ -25,37 +36,13 @@ from twostage_jax import (
     ADASYN,
     SMOTE,
     BorderlineSMOTE,
-    EditedNearestNeighbours,
     NearMiss,
-    RadialBasedUndersampler,
     RandomOverSampler,
     RandomUnderSampler,
-    TomekLinks,
 )
 from twostage_jax.resampling.neighbors import nearest
-from twostage_jax.resampling.samplers import radial
 from twostage_jax.resampling.samplers.smote import class_neighbor_lists
 from twostage_jax.support.errors import InputError
-
-INTERPOLATING = [
-    SMOTE(random_state=0),
-    BorderlineSMOTE(random_state=0),
-    BorderlineSMOTE(random_state=0, kind="borderline-2"),
-    ADASYN(random_state=0),
-]
-OVER = [RandomOverSampler(random_state=0), *INTERPOLATING]
-UNDER = [
-    RandomUnderSampler(random_state=0),
-    NearMiss(),
-    NearMiss(version=2),
-    RadialBasedUndersampler(),
-]
-CLEANING = [TomekLinks(), EditedNearestNeighbours(), EditedNearestNeighbours(kind_sel="mode")]
-# NearMiss 3 keeps fewer than it is asked to where few are near.
-SAMPLERS = [*OVER, *UNDER, NearMiss(version=3), *CLEANING]
-# Those whose way in and out is no other's.
-CHECKED = [s for s in SAMPLERS if str(s) not in {str(UNDER[2]), str(CLEANING[2])}]
-DETERMINISTIC = [*UNDER[1:], *CLEANING]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -63,32 +50,6 @@ def one_thread():
     """Threads of scikit-learn that wait for each other take most of the time on small data."""
     with threadpool_limits(1):
         yield
-
-
-def counts_of(y):
-    return dict(zip(*np.unique(y, return_counts=True), strict=True))
-
-
-def each(samplers):
-    return pytest.mark.parametrize("sampler", samplers, ids=str)
-
-
-@st.composite
-def data(draw):
-    """Two to four overlapping classes, each of at least 8 samples and of another size."""
-    sizes = draw(st.lists(st.integers(8, 30), min_size=2, max_size=4, unique=True))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    y = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
-    return rng.standard_normal((len(y), draw(st.integers(1, 6)))) + 0.3 * y[:, None], y
-
-
-def plan_or_none(sampler, x, y):
-    """ADASYN adds nothing if a class is far from all others, or if all shares are rounded to 0."""
-    try:
-        return clone(sampler).plan(x, y)
-    except (RuntimeError, InputError):
-        assert isinstance(sampler, ADASYN)
-        return None
 
 
 # --- scikit-learn's and imbalanced-learn's contract ---
@@ -112,9 +73,14 @@ def test_scikit_learns_checks(estimator, check):
     assert check(estimator) is None
 
 
+# pytest wants a list of cases where imbalanced-learn gives a generator.
+checks = sampler_checks.parametrize_with_checks(CHECKED, expected_failed_checks=declared)
+names, cases = checks.args
+
+
 @pytest.mark.filterwarnings("ignore:.*are to be kept")
 @pytest.mark.usefixtures("unchecked_types")
-@sampler_checks.parametrize_with_checks(CHECKED, expected_failed_checks=declared)
+@pytest.mark.parametrize(names, list(cases), **checks.kwargs)
 def test_imbalanced_learns_checks(estimator, check):
     assert check(estimator) is None
 
@@ -389,355 +355,3 @@ def test_bytes_and_their_numbers_give_one_plan():
         a, b = sampler.plan(images, y), clone(sampler).plan(images.astype(np.float64), y)
         np.testing.assert_array_equal(a.base, b.base)
         np.testing.assert_array_equal(a.neighbor, b.neighbor)
-
-
-# --- For the study ---
-
-
-@settings(max_examples=20)
-@given(
-    st.lists(st.integers(1, 25), min_size=2, max_size=6),
-    st.integers(0, 2),
-    st.integers(0, 2**32 - 1),
-)
-def test_draws_are_imbalanced_learns_also_of_equally_small_classes(sizes, first, seed):
-    y = np.repeat(np.arange(len(sizes)) + first, sizes).astype(np.int32)
-    y = np.random.default_rng(seed).permutation(y)
-    under = imblearn.under_sampling.RandomUnderSampler(random_state=seed)
-    over = imblearn.over_sampling.RandomOverSampler(random_state=seed)
-    for theirs, ours in ((under, RandomUnderSampler), (over, RandomOverSampler)):
-        theirs.fit_resample(y[:, None], y)
-        plan = ours(random_state=seed).plan(y[:, None], y)
-        np.testing.assert_array_equal(plan.base, theirs.sample_indices_)
-
-
-@each(SAMPLERS)
-@pytest.mark.filterwarnings("ignore:.*are to be kept")
-def test_samplers_that_read_no_samples_take_row_numbers_for_them(sampler):
-    x, y = make_data((60, 4), "float64", 3, 1)
-    same = np.array_equal(sampler.plan(x, y).base, sampler.plan(np.arange(60)[:, None], y).base)
-    assert same or sampler.reads_samples
-    assert sampler.reads_samples != isinstance(sampler, RandomOverSampler | RandomUnderSampler)
-
-
-@settings(max_examples=20)
-@given(data(), st.sampled_from(["auto", "all", "minority"]), st.integers(1, 7))
-def test_smote_takes_neighbors_found_before(sample, strategy, k):
-    """The same plan bit for bit; X is not looked at."""
-    x, y = sample
-    names = np.array(["adipose", "debris", "lympho", "stroma"])[y]
-    sampler = SMOTE(sampling_strategy=strategy, k_neighbors=k, random_state=3)
-    expected = sampler.plan(x, names)
-    lists = class_neighbor_lists(x, y, k, np.unique(y))
-    found = sampler.plan(np.zeros((len(y), 1)), names, neighbors=lists)
-    for column in ("base", "neighbor", "step", "label"):
-        np.testing.assert_array_equal(getattr(found, column), getattr(expected, column))
-    assert sampler.n_features_in_ == 1
-
-
-def test_neighbors_that_do_not_fit_are_refused():
-    x, y = make_data((60, 4), "float64", 3, 0)
-    lists = class_neighbor_lists(x, y, 5, np.unique(y))
-    small = min(counts_of(y), key=counts_of(y).get)
-    foreign, missing, outside = (lists.copy() for _ in range(3))
-    foreign[y == small, 2] = np.flatnonzero(y != small)[0]
-    missing[y == small, 4] = -1
-    outside[y == small, 0] = 60
-    for wrong, message in (
-        (lists[:, :4], r"neighbors of shape \(60, 4\) found, \(60, 5\) expected"),
-        (lists[1:], r"neighbors of shape \(59, 5\) found, \(60, 5\) expected"),
-        *(
-            (wrong, f"neighbors of class {small} found that are not rows of that class")
-            for wrong in (foreign, missing, outside)
-        ),
-    ):
-        with pytest.raises(InputError, match=message):
-            SMOTE().plan(x, y, neighbors=wrong)
-    with pytest.raises(TypeError, match="neighbors"):
-        BorderlineSMOTE().plan(x, y, neighbors=lists)
-
-
-def test_the_largest_class_may_be_smaller_than_the_neighborhood():
-    """It is not resampled, and so needs no neighbors."""
-    labels = np.repeat([0, 1], [5, 5])
-    for options in ({}, {"neighbors": np.full((10, 5), -1)}):
-        plan = SMOTE(k_neighbors=5).plan(np.zeros((10, 2)), labels, **options)
-        np.testing.assert_array_equal(plan.base, np.arange(10))
-
-
-# --- Radial-based undersampling ---
-
-
-def radial_by_hand(x, y, targets, gamma):
-    """Rows that are kept, class by class, all potentials anew before each removal."""
-    x = x.reshape(len(x), -1).astype(np.float64)
-
-    def basis(a, b):
-        return np.exp(-((((a - b) ** 2).sum() ** 0.5 / gamma) ** 2))
-
-    rows = []
-    for label in np.unique(y):
-        own = np.flatnonzero(y == label).tolist()
-        others = np.flatnonzero(y != label)
-        while len(own) > targets.get(label, len(own)):
-            potential = [
-                sum(basis(x[i], x[j]) for j in own) - sum(basis(x[i], x[j]) for j in others)
-                for i in own
-            ]
-            del own[int(np.argmax(potential))]
-        rows += own
-    return rows
-
-
-@pytest.mark.parametrize("pairs", [2**27, 150])
-@pytest.mark.parametrize("dtype", ["float64", "float32", "uint8"])
-def test_radial_undersampling_equals_the_formula(dtype, pairs, monkeypatch):
-    """With the table of distances kept, and without: a few rows at a time, again and again."""
-    monkeypatch.setattr(radial, "PAIRS", pairs)
-    shape = (28, 3, 3, 3) if dtype == "uint8" else (28, 4)
-    x, y = make_data(shape, dtype, 3, 4)
-    # Narrower than the distances, all potentials would be equal up to rounding.
-    unit = 40 if dtype == "uint8" else 1
-    widths = (("auto", 3.0 * unit), ({1: 12, 2: 3}, "scale"), ("majority", 10 * unit))
-    for strategy, gamma in widths:
-        sampler = RadialBasedUndersampler(sampling_strategy=strategy, gamma=gamma)
-        _, label = sampler.fit_resample(x, y)
-        width = np.sqrt(x[0].size * x.astype(np.float64).var()) if gamma == "scale" else gamma
-        assert sampler.gamma_ == pytest.approx(width)
-        expected = radial_by_hand(x, y, sampler.sampling_strategy_, sampler.gamma_)
-        np.testing.assert_array_equal(sampler.sample_indices_, expected)
-        np.testing.assert_array_equal(label, y[expected])
-
-
-def test_radial_undersampling_removes_the_densest_first():
-    """Of equal potentials the first; samples that are far from all are left."""
-    x = np.array([[0.0], [0.1], [0.2], [50.0], [100.0], [200.0]])
-    y = np.array([0, 0, 0, 0, 1, 1])
-    sampler = RadialBasedUndersampler(sampling_strategy={0: 3}, gamma=1.0)
-    sampler.fit_resample(x, y)
-    np.testing.assert_array_equal(sampler.sample_indices_, [0, 2, 3, 4, 5])
-    same = RadialBasedUndersampler()
-    same.fit_resample(np.ones((6, 2)), y)
-    assert same.gamma_ == 1.0
-    np.testing.assert_array_equal(same.sample_indices_, [2, 3, 4, 5])
-
-
-# --- Bad input ---
-
-
-def with_few(count):
-    """Three overlapping classes, of which class 2 has few samples."""
-    x, y = make_data((60, 4), "float64", 3, 0)
-    rows = np.concatenate([np.flatnonzero(y != 2), np.flatnonzero(y == 2)[:count]])
-    return x[rows], y[rows]
-
-
-COUNTS = "samples of each class in y: 0: 15, 1: 36, 2: 4"
-REFUSED = {
-    "SMOTE": (SMOTE(), "class 2 has 4 samples, SMOTE with 5 neighbors expects at least 6"),
-    "borderline-1": (
-        BorderlineSMOTE(),
-        "class 2 has 4 samples, BorderlineSMOTE with 5 neighbors expects at least 6",
-    ),
-    "danger among all": (
-        BorderlineSMOTE(m_neighbors=55),
-        "y has 55 samples, BorderlineSMOTE with 55 neighbors expects at least 56",
-    ),
-    "borderline-2": (
-        BorderlineSMOTE(kind="borderline-2", k_neighbors=55),
-        "y has 55 samples, BorderlineSMOTE with 55 neighbors expects at least 56",
-    ),
-    "ADASYN": (ADASYN(), "class 2 has 4 samples, ADASYN with 5 neighbors expects at least 6"),
-    "NearMiss": (
-        NearMiss(n_neighbors=5),
-        "class 2 has 4 samples, NearMiss with 5 neighbors expects at least 5",
-    ),
-    "NearMiss 3": (
-        NearMiss(version=3, n_neighbors_ver3=16),
-        "class 0 has 15 samples, NearMiss with 16 neighbors expects at least 16",
-    ),
-    "NearMiss 3, smallest class": (
-        NearMiss(version=3, n_neighbors=5),
-        "class 2 has 4 samples, NearMiss with 5 neighbors expects at least 5",
-    ),
-    "ENN": (
-        EditedNearestNeighbours(n_neighbors=55),
-        "y has 55 samples, EditedNearestNeighbours with 55 neighbors expects at least 56",
-    ),
-    "unknown class, over": (SMOTE(sampling_strategy={9: 40}), rf"\{{9\}} target class.*{COUNTS}"),
-    "unknown class, under": (
-        NearMiss(sampling_strategy={9: 4}),
-        rf"\{{9\}} target class.*{COUNTS}",
-    ),
-    "unknown class, cleaning": (
-        TomekLinks(sampling_strategy=[9]),
-        rf"\{{9\}} target class.*{COUNTS}",
-    ),
-    "too many": (
-        RandomUnderSampler(sampling_strategy={1: 37}),
-        f"36 samples and 37 samples are asked.*{COUNTS}",
-    ),
-    "too few": (
-        RandomOverSampler(sampling_strategy={1: 35}),
-        f"36 samples and 35 samples are asked.*{COUNTS}",
-    ),
-    "callable": (
-        TomekLinks(sampling_strategy=lambda y: {1: 20}),
-        f"as a dict for cleaning methods is not supported.*{COUNTS}",
-    ),
-    "ratio": (ADASYN(sampling_strategy=0.5), f"float only when the type of target.*{COUNTS}"),
-    "strategy": (SMOTE(sampling_strategy="most"), "'sampling_strategy' parameter of SMOTE must be"),
-    "neighbors": (SMOTE(k_neighbors=0), "'k_neighbors' parameter of SMOTE must be an int"),
-    "kind": (BorderlineSMOTE(kind="borderline-3"), "'kind' parameter of BorderlineSMOTE must be"),
-    "version": (NearMiss(version=4), "'version' parameter of NearMiss must be an int in"),
-}
-
-
-@pytest.mark.parametrize("title", REFUSED)
-def test_what_cannot_be_done_is_said(title):
-    """With imbalanced-learn's exception type, the class and the counts; before anything is made."""
-    sampler, message = REFUSED[title]
-    x, y = with_few(4)
-    module = (
-        imblearn.over_sampling
-        if hasattr(imblearn.over_sampling, type(sampler).__name__)
-        else (imblearn.under_sampling)
-    )
-    theirs = getattr(module, type(sampler).__name__)(**sampler.get_params())
-    with pytest.raises(ValueError) as refused:  # noqa: PT011, its type and message are compared
-        theirs.fit_resample(x, y)
-    for attempt in (sampler.fit_resample, sampler.plan):
-        with pytest.raises(type(refused.value), match=message):
-            attempt(x, y)
-
-
-TOO_SMALL = ["SMOTE", "danger among all", "ADASYN", "NearMiss", "NearMiss 3"]
-TOO_SMALL += ["NearMiss 3, smallest class", "ENN"]
-
-
-@pytest.mark.parametrize("title", TOO_SMALL)
-def test_classes_too_small_are_named_without_data(title):
-    """By labels alone, which may be text: before anything is trained."""
-    sampler, message = REFUSED[title]
-    names = [f"tissue {label}" for label in with_few(4)[1]]
-    message = message.replace("class ", "class tissue ")
-    with pytest.raises(InputError, match=f"^{message}.* lower the number of neighbors or add samp"):
-        clone(sampler).require_classes(names)
-
-
-@each(SAMPLERS)
-def test_classes_of_enough_samples_pass(sampler):
-    clone(sampler).require_classes(np.repeat([0, 1], [6, 20]))
-    clone(sampler).require_classes(["b"] * 6 + ["a"] * 6)
-
-
-@each(SAMPLERS)
-def test_one_class_is_refused(sampler):
-    x = np.random.default_rng(0).standard_normal((12, 2))
-    with pytest.raises(InputError, match=r"more than 1 class.*samples of each class in y: 7: 12"):
-        sampler.fit_resample(x, np.full(12, 7))
-
-
-@each([s for s in SAMPLERS if not isinstance(s, RandomOverSampler | RandomUnderSampler)])
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [(np.nan, "contains NaN"), (-np.inf, "contains infinity"), ("violet", "'violet'")],
-)
-def test_what_is_no_number_is_refused(sampler, value, message):
-    x, y = make_data((60, 2, 3), "float64", 3, 0)
-    x = x.astype(object if isinstance(value, str) else float)
-    x[5, 1, 1] = value
-    with pytest.raises(ValueError, match=message):
-        sampler.fit_resample(x, y)
-
-
-def test_mixed_data_frames_are_refused():
-    x, y = make_data((60, 2), "float64", 3, 0)
-    frame = pd.DataFrame(x, columns=["a", "b"]).assign(stain=np.where(y, "pink", "violet"))
-    with pytest.raises(ValueError, match="could not convert string to float"):
-        SMOTE().fit_resample(frame, y)
-
-
-def array_of_objects(images):
-    array = np.empty(len(images), object)
-    array[:] = images
-    return array
-
-
-@each(SAMPLERS)
-@pytest.mark.parametrize("form", [list, tuple, array_of_objects])
-def test_images_of_different_sizes_are_refused(sampler, form):
-    images = form([np.zeros((4, 4 + (row == 7), 3), np.uint8) for row in range(12)])
-    message = r"different sizes: \(4, 4, 3\) in row 0 and \(4, 5, 3\) in row 7"
-    with pytest.raises(InputError, match=message):
-        sampler.fit_resample(images, np.repeat([0, 1], 6))
-
-
-@each(SAMPLERS)
-def test_sparse_matrices_are_refused(sampler):
-    x, y = make_data((60, 3), "float64", 3, 0)
-    for attempt in (sampler.fit_resample, sampler.plan):
-        with pytest.raises(TypeError, match="Sparse data was passed"):
-            attempt(csr_array(x), y)
-
-
-def test_a_radial_width_must_be_positive():
-    x, y = make_data((60, 3), "float64", 3, 0)
-    for gamma in (0, -1.0, "auto"):
-        with pytest.raises(ValueError, match="'gamma' parameter of RadialBasedUndersampler must"):
-            RadialBasedUndersampler(gamma=gamma).fit_resample(x, y)
-
-
-def test_a_class_that_is_far_from_all_others_is_nothing_for_adasyn():
-    x, y = make_data((60, 2), "float64", 2, 0)
-    x = x + 1e3 * y[:, None]
-    smaller = min(counts_of(y), key=counts_of(y).get)
-    message = rf"no sample of class {smaller} \(15 samples\) has a neighbor of another class"
-    with pytest.raises(RuntimeError, match=message):
-        ADASYN().fit_resample(x, y)
-    with pytest.raises(RuntimeError, match="Not any neigbours belong to the majority"):
-        imblearn.over_sampling.ADASYN().fit_resample(x, y)
-
-
-def test_too_few_samples_for_adasyn_are_said():
-    x, y = make_data((60, 2), "float64", 3, 0)
-    with pytest.raises(
-        InputError, match=r"none of the 1 samples requested for class 2.*its 9 samples"
-    ):
-        ADASYN(sampling_strategy={2: 10}).fit_resample(x, y)
-
-
-def test_near_miss_says_that_few_are_near():
-    x, y = make_data((60, 2), "float64", 3, 0)
-    sampler = NearMiss(version=3, n_neighbors_ver3=1, n_neighbors=1)
-    with pytest.warns(UserWarning, match=r"9 samples of class \d are to be kept, but only [1-8] "):
-        _, label = sampler.fit_resample(x, y)
-    assert min(counts_of(label).values()) < 9
-
-
-@pytest.mark.parametrize("version", [1, 2, 3])
-def test_near_miss_measures_from_the_smallest_class_that_y_names_first(version):
-    """As imbalanced-learn, if several classes are equally small."""
-    rng = np.random.default_rng(0)
-    x, kept = rng.standard_normal((46, 3)), []
-    for smallest in ((0, 1), (1, 0)):
-        y = np.repeat([*smallest, 2], [8, 8, 30])
-        ours, theirs = (
-            module.NearMiss(version=version, n_neighbors_ver3=8)
-            for module in (twostage_jax, imblearn.under_sampling)
-        )
-        for sampler in (ours, theirs):
-            sampler.fit_resample(x, y)
-        np.testing.assert_array_equal(ours.sample_indices_, theirs.sample_indices_)
-        kept.append(set(ours.sample_indices_[-8:]))
-    # The same rows are named first, under either label.
-    assert kept[0] == kept[1]
-
-
-@pytest.mark.parametrize("version", [1, 2, 3])
-def test_near_miss_keeps_the_first_of_samples_at_equal_distances(version):
-    y = np.repeat([0, 1], [4, 40])
-    x = np.concatenate([np.zeros((4, 2)), np.ones((40, 2))])
-    sampler = NearMiss(version=version, n_neighbors_ver3=40)
-    sampler.fit_resample(x, y)
-    np.testing.assert_array_equal(sampler.sample_indices_, [0, 1, 2, 3, 4, 5, 6, 7])

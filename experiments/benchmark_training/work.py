@@ -58,7 +58,7 @@ class Library:
         return seconds
 
     def step(self, job: Job) -> tuple[bool, int | None]:
-        """Trains on a batch while the caller observes memory; returns `frees`, `device_memory()`."""
+        """Trains on a batch while the caller observes memory; returns `frees, device_memory()`."""
         work = self._works[job]
         work.call(1)
         return work.frees, work.device_memory() if work.device_memory else None
