@@ -1,14 +1,16 @@
-"""Synthesised studies for the tests of the report: records drawn with known effects."""
+"""Synthesized studies for the tests of the report: records drawn with known effects."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from twostage_jax.data.partition import SCENARIOS, imbalance_ratios, partition_keys
-from twostage_jax.study.approaches import APPROACHES
-from twostage_jax.study.description import Description, write_description
-from twostage_jax.study.exhibit import exhibit_features, write_exhibit
-from twostage_jax.study.record import Record, RecordKey, write_record
+from twostage_jax.evaluation.tables import find_approaches
+from twostage_jax.study.approaches import PAPER
+from twostage_jax.study.figure_data import project_features, write_figure_data
+from twostage_jax.study.folder import Description, StudyFolder, write_description, write_record
+from twostage_jax.study.record import Record, RecordKey
 
 SETTINGS = {
     "dataset": "folder",
@@ -29,31 +31,47 @@ SETTINGS = {
     "precision": "float32",
     "seed": 0,
 }
-IMAGES_PER_CLASS = 62  # of a test fold: one of ten
+IMAGES_PER_CLASS = 62  # in a test fold, one of ten
 
-# Added to the share of test samples that the baseline gets right.
-EFFECTS = dict(zip(APPROACHES, (0, -0.1, 0.02, 0.03, 0.06, 0.04, 0.05, 0.05, 0.12), strict=True))
+EFFECTS = {
+    "is_rus": -0.1,
+    "is_ros": 0.02,
+    "is_smote": 0.03,
+    "fs_rus": 0.06,
+    "fs_ros": 0.04,
+    "fs_smote": 0.05,
+    "ts_smote_smote": 0.05,
+    "ts_smote_rus": 0.12,
+}
+"""Added to the share of test samples that the baseline gets right; 0 for other approaches."""
 
 
-def study_keys(scenarios=SCENARIOS, ratios=(1.0, 2.0, 5.0, 10.0), folds=10, approaches=APPROACHES):
-    """The paper's 1,090 records, or fewer."""
+def study_keys(scenarios=SCENARIOS, ratios=(1.0, 2.0, 5.0, 10.0), folds=10, approaches=PAPER):
+    """The keys of the paper's 1,090 records, or of other approaches or fewer partitions."""
     return [
         RecordKey(*partition, approach)
         for partition in partition_keys(tuple(scenarios), tuple(ratios), folds)
-        for approach in (approaches if partition.ratio > 1 else ["baseline"])
+        for approach in approaches
+        if partition.ratio > 1 or approach == "baseline"
     ]
 
 
-def make_record(key: RecordKey, settings=SETTINGS, images_per_class=IMAGES_PER_CLASS) -> Record:
+def make_record(
+    key: RecordKey, settings=SETTINGS, images_per_class=IMAGES_PER_CLASS, recipes=None
+) -> Record:
     """A record whose network is right as often as its approach's effect says."""
+    approach = find_approaches([key.approach], recipes or {})[key.approach]
     classes = len(settings["classes"])
-    rng = np.random.default_rng([key.fold, list(APPROACHES).index(key.approach), int(key.ratio)])
+    number = PAPER.index(key.approach) if key.approach in PAPER else zlib.crc32(str(key).encode())
+    rng = np.random.default_rng([key.fold, number, int(key.ratio)])
     order = np.random.default_rng(key.fold).permutation(classes)
     ratios = imbalance_ratios(key.scenario, key.ratio, classes)[np.argsort(order)]
     label = np.repeat(np.arange(classes), images_per_class).astype(np.int32)
     position = np.tile(np.arange(images_per_class), classes)
     kept = position < np.maximum(1, images_per_class / ratios[label])
-    right = rng.random(len(label)) < 0.75 + EFFECTS[key.approach] - 0.03 * np.log(ratios[label])
+    right = rng.random(len(label)) < 0.75 + EFFECTS.get(key.approach, 0) - 0.03 * np.log(
+        ratios[label]
+    )
     predicted = np.where(right, label, rng.integers(0, classes, len(label)))
     curve = np.stack([np.geomspace(1, 0.1, 20), np.linspace(0.5, 0.9, 20)], 1).astype(np.float32)
     return Record(
@@ -65,7 +83,7 @@ def make_record(key: RecordKey, settings=SETTINGS, images_per_class=IMAGES_PER_C
         kept=kept,
         probabilities=np.eye(classes, dtype=np.float32)[predicted],
         curve1=curve,
-        curve2=curve if APPROACHES[key.approach].two_stages else curve[:0],
+        curve2=curve[: 20 * (approach.stage2 is not None)],
         class_counts=np.maximum(1, 9 * images_per_class / ratios).astype(np.int32),
         settings=settings,
         settings_hash=Description(settings=settings).settings_hash,
@@ -77,25 +95,30 @@ def make_record(key: RecordKey, settings=SETTINGS, images_per_class=IMAGES_PER_C
 
 
 def write_study(
-    folder: Path, expected: list[RecordKey], records: list[Record], images=10 * IMAGES_PER_CLASS
+    folder: Path,
+    expected: list[RecordKey],
+    records: list[Record],
+    images=10 * IMAGES_PER_CLASS,
+    recipes=None,
 ) -> Path:
-    """Writes a study's folder, without exhibits of images; `images` are those of a class."""
+    """Writes a study's folder without figure data; `images` is the number per class."""
     settings = records[0].settings if records else SETTINGS
     description = Description(
         settings=settings,
         class_counts=[images] * len(settings["classes"]),
-        source="synthesised records",
+        source="synthesized records",
         commands=["python -m experiments.reproduce --preset paper"],
-        records=[key.path.as_posix() for key in expected],
+        records=[f"{key}.safetensors" for key in expected],
+        approaches={name: recipe.to_json() for name, recipe in (recipes or {}).items()},
     )
     write_description(folder, description)
     for record in records:
-        write_record(folder / "records", record)
+        write_record(StudyFolder(folder).records, record)
     return folder
 
 
 def write_features(folder: Path, key: RecordKey, settings=SETTINGS) -> None:
-    """Writes an exhibit of features: one cloud a class, apart after stage 2."""
+    """Writes features for the map: one cloud per class, farther apart after stage 2."""
     rng = np.random.default_rng(0)
     label = np.repeat(np.arange(len(settings["classes"])), 20).astype(np.int32)
     centers = rng.normal(size=(len(settings["classes"]), 16))
@@ -103,6 +126,5 @@ def write_features(folder: Path, key: RecordKey, settings=SETTINGS) -> None:
     after = 2 * centers[label] + rng.normal(size=(len(label), 16))
     settings_hash = Description(settings=settings).settings_hash
     kept = np.ones(len(label), np.bool_)
-    write_exhibit(
-        folder, exhibit_features(key, settings_hash, before, after, label=label, kept=kept)
-    )
+    data = project_features(key, settings_hash, before, after, label=label, kept=kept)
+    write_figure_data(folder, data)

@@ -8,7 +8,7 @@ from report_study import make_record, study_keys, write_features, write_study
 
 from twostage_jax.report import write_report
 from twostage_jax.report.results import read_results
-from twostage_jax.study.exhibit import exhibit_images, write_exhibit
+from twostage_jax.study.figure_data import choose_images, write_figure_data
 
 pytestmark = pytest.mark.browser
 
@@ -22,7 +22,7 @@ def page_file(tmp_path_factory, small_image_set) -> Path:
     folder = write_study(tmp_path_factory.mktemp("study"), KEYS, [make_record(k) for k in KEYS])
     write_features(folder, KEYS[-1])
     settings_hash = read_results(folder).description.settings_hash
-    write_exhibit(folder, exhibit_images(small_image_set, settings_hash, (0, 1)))
+    write_figure_data(folder, choose_images(small_image_set, settings_hash, (0, 1)))
     return write_report(folder)
 
 
@@ -40,7 +40,7 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, page_file):
-    """Opens the page at a width; gives it, what the console said and what was asked for."""
+    """Opens the page at a width; returns it, the console's messages and the requested URLs."""
     pages = []
 
     def open_page(width=1280):
@@ -88,7 +88,7 @@ def test_a_click_sorts_and_another_turns_round(open_page):
     assert up == sorted(before, key=lambda text: float(text.split()[0])) != before
     head.get_by_role("button").click()
     assert column(page, "table2", 2) == up[::-1]
-    # By name, of which the order before is not the alphabet's.
+    # By name; the order before is not alphabetical.
     page.locator("#table-table2 th").first.get_by_role("button").click()
     names = column(page, "table2", 1)
     assert names == sorted(names, key=str.lower)
@@ -127,7 +127,7 @@ def test_the_reader_chooses_a_confusion_matrix(open_page, page_file):
     title = page.locator("#confusion-title").inner_text()
     assert title == "FS ROS, half minority, ratio 10, fold 2, balanced test fold"
     assert "training images" in column(page, "confusion", 1)[0]
-    # Sorted rows and a new choice: rows are in the order of the classes again.
+    # After a new choice, sorted rows are in the order of the classes again.
     page.locator("#table-confusion th").nth(3).get_by_role("button").click()
     choose(page, "approach", label="Baseline")
     assert matrix(page) == expected("balanced", "baseline", "half_minority", 10.0, [2])

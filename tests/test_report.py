@@ -21,24 +21,27 @@ from report_study import SETTINGS, make_record, study_keys, write_features, writ
 
 from experiments import report as command_line
 from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
-from twostage_jax.evaluation import metrics, paper, tables
-from twostage_jax.evaluation.tables import confusion_matrices
+from twostage_jax.evaluation import metrics, paper, statistics, tables
+from twostage_jax.evaluation.tables import confusion_matrices, find_approaches
 from twostage_jax.report import (
-    beyond,
-    exhibits,
+    costs,
+    learning,
+    looks,
+    paper_figures,
     pictures,
     precision,
     provenance,
-    statistics,
-    style,
+    recall,
     write_report,
 )
 from twostage_jax.report.blocks import Table, make_table
 from twostage_jax.report.results import read_results
-from twostage_jax.study.approaches import APPROACHES
-from twostage_jax.study.description import Description
-from twostage_jax.study.exhibit import ImageExhibit, exhibit_images, write_exhibit
+from twostage_jax.resampling.registry import SAMPLERS
+from twostage_jax.study.approaches import PAPER, Approach, Stage1, Stage2, Style, find
+from twostage_jax.study.figure_data import FigureImages, choose_images, write_figure_data
+from twostage_jax.study.folder import Description, StudyFolder, write_description
 from twostage_jax.study.record import RecordKey, failed_record
+from twostage_jax.support.errors import InputError
 from twostage_jax.training.protocol import Protocol
 
 ROOT = Path(__file__).parents[1]
@@ -54,11 +57,11 @@ def failed(key, reason):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, small_image_set):
-    """A complete study with both exhibits, and its page."""
+    """A complete study with all figure data, and its page."""
     folder = write_study(tmp_path_factory.mktemp("whole"), KEYS, [make_record(k) for k in KEYS])
     write_features(folder, KEYS[-1])
     settings_hash = Description(settings=SETTINGS).settings_hash
-    write_exhibit(folder, exhibit_images(small_image_set, settings_hash, (0, 1)))
+    write_figure_data(folder, choose_images(small_image_set, settings_hash, (0, 1)))
     write_report(folder)
     return folder
 
@@ -85,7 +88,7 @@ def partial_text(partial):
     return (partial / "report" / "index.html").read_text()
 
 
-def test_every_exhibit_is_there_as_picture_and_svg(whole, text):
+def test_every_figure_is_there_as_picture_and_svg(whole, text):
     expected = {
         "differences", "fig1-smote", "fig2-data-flow", "fig3-samples", "fig4-class-distributions",
         "fig5-images-by-ratio", "fig6-metrics-by-ratio", "critical-differences-folds",
@@ -111,7 +114,7 @@ def test_every_table_has_its_csv(whole, text):
         (article,) = re.findall(rf'id="data-{name}">.*?</article>', text, re.DOTALL)
         rows = len(re.findall("<tr>", article.partition("<tbody>")[2]))
         frame = pd.read_csv(whole / "report" / f"{name}.csv")
-        # A row of the printed Table II is three of the CSV: one a metric.
+        # A row of the printed Table II is three rows of the CSV, one per metric.
         assert rows == (len(frame) // 3 if name == "table2" else len(frame)) > 0
         assert f'href="{name}.csv"' in article
 
@@ -123,7 +126,7 @@ def test_tables_are_those_of_the_study(whole):
     order = pd.read_csv(whole / "report" / "order.csv")
     means = made.ranking.table.query("metric == 'CBA'").sort_values("mean", ascending=False)
     assert [cell.rsplit(" ", 2)[0] for cell in order["CBA"]] == [
-        APPROACHES[name].title for name in means["approach"]
+        find(name).title for name in means["approach"]
     ]
 
 
@@ -173,7 +176,7 @@ def test_a_partial_study_says_what_is_missing(partial_text):
     assert [row for row in rows if "failed" in row] == [
         ["linear", "10", "Baseline", "0", "failed", "nan &lt;b&gt;"]
     ]
-    for words in ("Figs. 1 and 3 need images", "The map of features", "No test on ranks yet"):
+    for words in ("Figs. 1 and 3 need images", "The map of features", "No test on ranks"):
         assert words in partial_text
 
 
@@ -217,28 +220,28 @@ def test_records_of_two_configurations_are_refused(tmp_path, capsys):
     other = make_record(TINY[0], settings=SETTINGS | {"epochs": 5})
     folder = write_study(tmp_path, TINY, [make_record(key) for key in TINY[1:]])
     write_study(folder / "more", TINY, [other])
-    path = TINY[0].path
-    (folder / "records" / path).write_bytes((folder / "more" / "records" / path).read_bytes())
+    path = StudyFolder(folder).record(TINY[0])
+    path.write_bytes(StudyFolder(folder / "more").record(TINY[0]).read_bytes())
     assert command_line.main([str(folder)]) == 2
     err = capsys.readouterr().err
     assert re.fullmatch(r"error: record .*baseline.* has the settings .*; expected one .*\n", err)
     assert not (folder / "report").exists()
 
 
-def test_an_exhibit_of_another_study_is_refused(tmp_path, capsys):
+def test_figure_data_of_another_study_are_refused(tmp_path, capsys):
     folder = write_study(tmp_path, TINY, [])
     write_features(folder, TINY[-1], settings=SETTINGS | {"epochs": 5})
     assert command_line.main([str(folder)]) == 2
     assert "features.safetensors is of a study with settings" in capsys.readouterr().err
 
 
-def test_a_damaged_exhibit_is_named(tmp_path, capsys):
+def test_damaged_figure_data_are_named(tmp_path, capsys):
     folder = write_study(tmp_path, TINY, [])
     write_features(folder, TINY[-1])
-    path = folder / "exhibits" / "features.safetensors"
+    path = StudyFolder(folder).features
     path.write_bytes(path.read_bytes()[:-9])
     assert command_line.main([str(folder)]) == 2
-    assert "features.safetensors is not a whole exhibit" in capsys.readouterr().err
+    assert "features.safetensors cannot be read" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_study_is_one_clear_line(tmp_path, capsys):
@@ -249,7 +252,7 @@ def test_a_folder_without_a_study_is_one_clear_line(tmp_path, capsys):
 def test_an_older_folder_says_that_it_does_not_say(tmp_path):
     text = write_report(write_study(tmp_path, [], [])).read_text()
     assert "0 records done, 0 failed; the folder does not say how many to expect" in text
-    assert "study.json does not say what this study is to cover" in text
+    assert "study.json does not list the records of this study" in text
 
 
 # The paper's numbers.
@@ -276,6 +279,7 @@ def its_records():
         ({"image_size": [96, 96]}, "in the image size$"),
         ({"weights": "random"}, "in the initial weights$"),
         ({"epochs": 5, "decay": 0.99}, "in epochs, decay$"),
+        ({"network": "mobilenet_v2"}, "in network$"),
     ],
 )
 def test_the_papers_numbers_stand_beside_the_papers_protocol_only(its_records, changes, words):
@@ -296,7 +300,7 @@ def test_the_papers_numbers_stand_beside_the_papers_partitions_only(its_records)
 @pytest.mark.parametrize(("why", "expected"), [(None, "paper-cells"), ("width", "paper-table2")])
 def test_the_page_compares_with_the_paper_or_says_why_not(whole, why, expected):
     results = dataclasses.replace(read_results(whole), why_absent=why)
-    blocks = exhibits.beside_paper(results)
+    blocks = paper_figures.beside_paper(results)
     assert [block.name for block in blocks if isinstance(block, Table)] == [expected]
     assert (why is None) or "width" in blocks[0].text
 
@@ -304,7 +308,7 @@ def test_the_page_compares_with_the_paper_or_says_why_not(whole, why, expected):
 def test_every_cell_of_the_paper_is_compared():
     ours = [make_record(key) for key in study_keys(ratios=RATIOS[1:], folds=1)]
     made = tables.make_tables(ours, expected=[], why_absent=None)
-    cells = exhibits.compare(made)
+    cells = paper_figures.compare(made)
     assert list(cells["table"].value_counts()[["I", "II", "II, rank"]]) == [36 * 4, 27, 27]
     one = cells.query("table == 'I' and scenario == 'single minority' and ratio == '5'")
     row = one.query("metric == 'CBA' and title == 'IS ROS'").iloc[0]
@@ -312,6 +316,19 @@ def test_every_cell_of_the_paper_is_compared():
     assert row["difference"] == pytest.approx(row["ours"] - 0.8949)
     best = cells.query("table == 'II' and title == 'TS SMOTE+RUS' and metric == 'MAvG'").iloc[0]
     assert best["paper"] == 0.9050
+
+
+def test_a_setting_that_a_folder_is_too_old_to_have_is_the_default_of_its_day(its_records):
+    for name in dataclasses.asdict(Protocol()):
+        old = {key: value for key, value in PAPERS.items() if key != name}
+        assert paper.why_not_comparable(old, [625] * 8, its_records, "imbalanced") is None
+    assert paper.why_not_comparable({}, [625] * 8, its_records, "imbalanced") is not None
+
+
+def test_approaches_beyond_the_papers_are_not_compared(its_records):
+    more = dataclasses.replace(its_records[-1], key=RecordKey("linear", 2.0, 0, "fs_tomek"))
+    why = paper.why_not_comparable(PAPERS, [625] * 8, [*its_records, more], "imbalanced")
+    assert why.endswith("in the partitions and approaches that are done")
 
 
 # Two studies that differ in precision.
@@ -386,7 +403,7 @@ def test_the_precision_section_holds_what_the_records_say(two_precisions):
                 np.mean([ours[key][column] - theirs[key][column] for key in own if key.fold == f])
                 for f in folds
             ]
-            row = rows[metric, APPROACHES[approach].title]
+            row = rows[metric, find(approach).title]
             assert row.difference == pytest.approx(np.mean(means), abs=1e-9)
             assert min(means) - 1e-9 <= row.low < row.difference < row.high <= max(means) + 1e-9
             assert (row.partitions, row.folds) == (len(own), len(folds))
@@ -435,7 +452,7 @@ def test_the_sentence_on_precision_says_no_more_than_its_folds(by_fold, words):
         ]
     )
     one = statistics.paired_difference(frame, "AvAcc", "float32", own="tf32")
-    found = precision.sentence({"baseline": [one]}, "tf32", "float32")
+    found = precision.sentence({"baseline": [one]}, "tf32", "float32", {"baseline": "Baseline"})
     assert found.startswith("In AvAcc, tf32 minus float32 is ")
     assert words in found
 
@@ -512,7 +529,7 @@ def test_all_confusion_matrices_are_in_the_csv(whole):
 
 def test_a_p_value_is_never_printed_as_zero():
     frame = pd.DataFrame({"p": [0.0, 9e-5, 1.1e-4, 0.04986, np.nan]})
-    table = make_table("p", "", "", frame, header={"p": "p"}, decimals={"p": 4}, small={"p"})
+    table = make_table("p", "", "", frame, {"p": ("p", 4)}, small={"p"})
     printed = [row[0].text for row in table.sheet.rows]
     assert printed == ["<0.0001", "<0.0001", "0.0001", "0.0499", "-"]
 
@@ -520,8 +537,8 @@ def test_a_p_value_is_never_printed_as_zero():
 def test_recall_by_size_keeps_every_class():
     records = [make_record(key) for key in TINY]
     matrices = confusion_matrices(records, "balanced")
-    found = beyond.recall_by_size(records, matrices)
-    assert list(found["approach"].unique()) == list(APPROACHES)
+    found = recall.recall_by_size(records, matrices)
+    assert list(found["approach"].unique()) == list(PAPER)
     assert (found.groupby("approach")["classes"].sum() == 8).all()
     for record in records:
         own = found[found["approach"] == record.key.approach]
@@ -531,20 +548,49 @@ def test_recall_by_size_keeps_every_class():
         assert own["images"].is_monotonic_increasing
 
 
+def cells_of(names):
+    records = [make_record(key) for key in TINY if key.approach in names]
+    return costs.cost_of_cells(records, find_approaches(names))
+
+
 def test_a_network_that_approaches_share_costs_once():
-    cells = beyond.cost_of_cells([make_record(key) for key in TINY]).set_index("sampler")
+    cells = cells_of(PAPER).set_index("network")
     assert list(cells.index) == ["baseline", "is_rus", "is_ros", "is_smote"]
+    assert cells["sampler"].tolist() == ["none", "RUS", "ROS", "SMOTE"]
     assert cells["networks"].tolist() == [1, 1, 1, 1]
     assert cells["heads"].tolist() == [3, 0, 0, 2]
     assert cells["stage1"].tolist() == [20.0] * 4
-    assert cells["stage2"].tolist() == [2.0, 0.5, 0.5, 1.5]  # half a second a record
+    assert cells["stage2"].tolist() == [2.0, 0.5, 0.5, 1.5]  # half a second per record
     assert cells["images_per_second"].tolist() == [450.0] * 4
+
+
+def test_a_network_is_told_by_what_stage_1_trains_on():
+    names = ["fs_rus", "fs_ros", "ts_smote_smote", "ts_smote_rus"]
+    cells = cells_of(names)
+    assert cells["network"].tolist() == ["fs_rus", "ts_smote_smote"]
+    assert cells["networks"].tolist() == [1, 1]
+    approaches = find_approaches([*names, "is_smote", "post_prior"])
+    shown = learning.networks(approaches)
+    assert shown == {Stage1("smote"): "is_smote", Stage1(): "fs_rus"}
+    unknown = costs.sampler_title(Stage1("of_elsewhere"))
+    assert unknown == "of_elsewhere"
 
 
 def test_every_setting_is_explained():
     protocol = {field.name for field in dataclasses.fields(Protocol)}
     assert protocol <= provenance.SETTINGS.keys()
-    assert {*SETTINGS} - {"dataset", "fingerprint", "classes"} == provenance.SETTINGS.keys()
+    explained = provenance.SETTINGS.keys() | {"dataset", "fingerprint", "classes"}
+    assert {*SETTINGS} <= explained
+
+
+def test_settings_of_another_version_are_printed(tmp_path):
+    settings = {name: value for name, value in SETTINGS.items() if name != "epsilon_in_root"}
+    write_description(tmp_path, Description(settings=settings | {"novel": "value of it"}))
+    write_report(tmp_path)
+    found = pd.read_csv(tmp_path / "report" / "settings.csv").set_index("setting")["value"]
+    assert found["novel"] == "value of it"
+    assert found["epsilon_in_root"] == "False"
+    assert found["network"] == "mobilenet_v1"
 
 
 def test_settings_and_commands_are_printed(text):
@@ -562,9 +608,9 @@ def test_interpolation_ends_at_the_real_images():
     assert np.abs(images[1] - middle).max() <= 0.5
 
 
-def test_an_exhibit_of_images_has_as_many_as_the_smallest_class(small_image_set):
-    made = exhibit_images(small_image_set, "abc", None)
-    assert isinstance(made, ImageExhibit)
+def test_figure_images_are_as_many_as_the_smallest_class_has(small_image_set):
+    made = choose_images(small_image_set, "abc", None)
+    assert isinstance(made, FigureImages)
     assert made.samples.shape == (8, 5, 32, 32, 3)
     assert len(made.pair) == 0
     for label, own in enumerate(made.samples):
@@ -572,7 +618,7 @@ def test_an_exhibit_of_images_has_as_many_as_the_smallest_class(small_image_set)
         assert all((image == members).all(axis=(1, 2, 3)).any() for image in own)
 
 
-# The standard matrices of how colours appear without one kind of cone (Machado et al., 2009,
+# The standard matrices of how colors appear without one kind of cone (Machado et al., 2009,
 # severity 1), on linear RGB.
 SIGHT = {
     "all cones": np.eye(3),
@@ -590,7 +636,7 @@ SIGHT = {
 
 
 def lab(color, sight):
-    """CIE L*a*b* of a colour as it appears."""
+    """CIE L*a*b* of a color as it appears."""
     srgb = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(np.array(sight) @ linear, 0, 1)
@@ -600,12 +646,155 @@ def lab(color, sight):
 
 
 @pytest.mark.parametrize("sight", SIGHT)
-def test_any_reader_tells_approaches_apart_by_colour(sight):
+def test_any_reader_tells_the_papers_approaches_apart_by_color(sight):
     """A difference of 10 is seen at a glance."""
-    assert style.COLORS.keys() == style.MARKERS.keys() == APPROACHES.keys()
-    for one, other in itertools.combinations(APPROACHES, 2):
-        colors = (lab(style.COLORS[name], SIGHT[sight]) for name in (one, other))
+    made = looks.make_looks(find_approaches(PAPER))
+    for one, other in itertools.combinations(made.values(), 2):
+        colors = (lab(look.color, SIGHT[sight]) for look in (one, other))
         assert np.linalg.norm(np.subtract(*colors)) > 15, (one, other)
+
+
+MANY = [
+    *PAPER,
+    *(f"{space}_{sampler}" for space in ("is", "fs") for sampler in SAMPLERS),
+    *(f"ts_{one}_{other}" for one in ("rus", "ros", "smote", "adasyn") for other in SAMPLERS),
+    "post_prior",
+    *(f"own_{i}" for i in range(5)),
+]
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_many_approaches_look_different(sight):
+    made = looks.make_looks(find_approaches(MANY))
+    assert len(made) >= 60
+    for name, look in made.items():
+        color = lab(look.color, SIGHT["all cones"])
+        assert name in PAPER or 20 < color[0] < 62, "dark enough for white paper"
+    for one, other in itertools.combinations(made.values(), 2):
+        if one.marker == other.marker and one.line == other.line:
+            colors = (lab(look.color, SIGHT[sight]) for look in (one, other))
+            assert np.linalg.norm(np.subtract(*colors)) > 6, (one, other)
+
+
+def test_a_family_has_a_hue_and_its_members_shades():
+    made = looks.make_looks(find_approaches(MANY))
+    hues = {}
+    for name, look in made.items():
+        if name not in PAPER:
+            _, a, b = lab(look.color, SIGHT["all cones"])
+            hues.setdefault(look.family, []).append(np.degrees(np.arctan2(b, a)) % 360)
+    assert len(hues) == 5
+    for one, other in itertools.combinations(hues.values(), 2):
+        apart = np.abs(np.subtract.outer(one, other))
+        assert np.minimum(apart, 360 - apart).min() > 15
+
+
+def test_the_papers_looks_are_fixed_and_an_approachs_own_style_comes_first():
+    alone = looks.make_looks(find_approaches(["ts_smote_rus"]))["ts_smote_rus"]
+    among = looks.make_looks(find_approaches(MANY))["ts_smote_rus"]
+    assert alone == among == ("TS SMOTE+RUS", "two-stage", "#882255", "P", "-")
+    own = Approach("ts_smote_rus", "Ours", "other", style=Style("gold", "$x$", ":"))
+    made = looks.make_looks({"ts_smote_rus": own})
+    assert made["ts_smote_rus"] == ("Ours", "other", "gold", "$x$", ":")
+
+
+@pytest.mark.parametrize(
+    "style", [Style("no color", "o"), Style("red", "no marker"), Style("red", "o", "no line")]
+)
+def test_a_style_that_cannot_be_drawn_is_one_clear_line(style):
+    with pytest.raises(InputError, match=r"style of approach 'x' .*; expected .*; change") as found:
+        looks.make_looks({"x": Approach("x", "X", "other", style=style)})
+    assert "\n" not in str(found.value)
+
+
+# Studies of any approaches.
+
+OURS = {
+    "our_own": Approach(
+        "our_own",
+        "Our <own> & only",
+        "other",
+        stage1=Stage1("of_elsewhere"),
+        stage2=Stage2("rus"),
+        style=Style("#ff8800", "*", "--"),
+    )
+}
+
+
+def report_of(folder, names, folds=3, recipes=None, scenarios=("linear",), ratios=(1.0, 2.0, 10.0)):
+    keys = study_keys(scenarios, ratios, folds, names)
+    records = [make_record(key, recipes=recipes) for key in keys]
+    page = write_report(write_study(folder, keys, records, recipes=recipes)).read_text()
+    assert f"complete: {len(keys):,} records" in page
+    assert not re.search(r"\bnan\b", re.sub('"data:.*?"', "", page))
+    tables_of = {path.stem: pd.read_csv(path) for path in (folder / "report").glob("*.csv")}
+    return page, tables_of
+
+
+def test_a_study_of_other_approaches_has_every_number(tmp_path):
+    others = [*(f"fs_{sampler}" for sampler in SAMPLERS), "ts_rus_tomek", "ts_smote_enn"]
+    names = ["baseline", "is_adasyn", *others, "post_prior", "our_own"]
+    page, found = report_of(tmp_path, names, recipes=OURS)
+    assert html.escape("Our <own> & only") in page
+    assert {path.stem for path in (tmp_path / "report").glob("*.svg")} >= {
+        "differences", "critical-differences-folds", "critical-differences-partitions", "spread",
+        "approaches-by-ratio", "test-folds", "recall-by-class-size", "learning-curves", "cost",
+    }  # fmt: skip
+    assert set(found["table2"]["approach"]) == set(names)
+    assert list(found["table1"].columns[3:]) == ["baseline", "is_adasyn"]
+    titles = {approach.title for approach in find_approaches(names, OURS).values()}
+    assert set(found["recall-by-class-size"]["title"]) == titles
+    assert set(found["test-folds"]["title"]) == titles
+    # The best stands in the place of the approach that this study lacks, and the page says that.
+    assert "This study has no scores of TS SMOTE+RUS" in page
+    assert "chosen on the same partitions that follow, which favors it" in page
+    means = found["table2"].query("metric == 'AvAcc'").set_index("approach")["mean"]
+    best = find_approaches([means.idxmax()], OURS)[means.idxmax()]
+    assert f"<h3>{html.escape(best.title)} minus its rivals</h3>" in page
+    rivals = set(found["verdict"]["rival"].str.replace(r" \(.*", "", regex=True))
+    families = {approach.family for approach in find_approaches(names, OURS).values()}
+    assert len(rivals) == len(families) - 1
+    assert len(found["nemenyi"]) == 2 * 3 * (len(names) - 1)
+    samplers = set(found["cost"]["sampler"])
+    assert samplers == {"none", "RUS", "ADASYN", "SMOTE", "of_elsewhere"}
+    assert found["cost"]["networks"].sum() == 5 * 2 * 3 + 3, "those of ratio 1 as well"
+    assert found["cost"]["heads"].sum() == (len(others) + 1) * 2 * 3
+    assert set(found["paper-table2"]["approach"]) == set(PAPER)
+
+
+@pytest.mark.parametrize(
+    ("names", "verdict"),
+    [
+        (["baseline", "fs_tomek"], "FS Tomek"),
+        (["fs_enn", "fs_tomek"], "the next in its family"),
+        (["is_rus", "fs_rus", "ts_ros_ros"], "This study has no scores of TS SMOTE+RUS"),
+        (["is_rus", "ts_smote_rus"], "TS SMOTE+RUS is"),
+        (["our_own"], "No verdict yet"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_few_approaches_have_a_page(tmp_path, names, verdict):
+    page, found = report_of(tmp_path, names, folds=2, recipes=OURS, ratios=(10.0,))
+    assert verdict in page
+    assert set(found["table2"]["approach"]) == set(names)
+    assert ("nemenyi" in found) == (len(names) > 2)
+
+
+def test_an_approach_that_nobody_knows_has_a_page(tmp_path):
+    """An older version's folder has no recipes, and the approach is not registered here."""
+    page, found = report_of(tmp_path, ["baseline", "unheard_of"], folds=2)
+    assert "unheard_of" in page
+    assert found["cost"]["sampler"].tolist() == ["none"] * 3 + ["unheard_of"] * 2
+
+
+def test_a_folder_without_features_says_how_to_have_the_map(tmp_path):
+    for names, words in (
+        (["baseline", "fs_rus"], "delete it and run the study's command again to have the map"),
+        (["baseline", "is_rus"], "no record with a stage 2 is there yet"),
+    ):
+        keys = study_keys(("linear",), (10.0,), 1, names)
+        folder = write_study(tmp_path / names[1], keys, [make_record(key) for key in keys])
+        assert words in learning.feature_map(read_results(folder)).text
 
 
 # The command line, while a study runs.

@@ -15,7 +15,8 @@ import twostage_jax
 from experiments import parity
 from tests import sampler_grid
 from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
-from twostage_jax.study.resample import resample
+from twostage_jax.resampling.registry import make_sampler
+from twostage_jax.support.errors import InputError
 
 BY_TITLE = {variant.title: variant for variant in parity.VARIANTS}
 PLAIN = [variant for variant in parity.VARIANTS if not variant.options]
@@ -88,7 +89,23 @@ def small_data(draw):
     ), y
 
 
-@settings(max_examples=60, deadline=None)
+def both_refuse(ours, theirs, x, y):
+    """Whether a class is too small for ADASYN.
+
+    Ours names such a class first; imbalanced-learn goes by the order of classes, and may come to
+    one that is far from all others before it.
+    """
+    try:
+        ours.require_classes(y)
+    except InputError:
+        for sampler, errors in ((ours, InputError), (theirs, (ValueError, RuntimeError))):
+            with pytest.raises(errors):
+                sampler.fit_resample(x, y)
+        return True
+    return False
+
+
+@settings(max_examples=60)
 @given(
     small_data(),
     st.sampled_from(parity.VARIANTS),
@@ -101,6 +118,8 @@ def test_whatever_the_classes_results_and_exceptions_agree(data, variant, strate
     # On a line all points between two others have the same sum of distances to them: mean
     # distances are equal, and rounding alone decides which library keeps which.
     assume(variant.name != "NearMiss" or x.shape[1] > 1)
+    if variant.name == "ADASYN" and both_refuse(*both(variant, strategy, seed), x, y):
+        return
     row = parity.compare(parity.Case(variant, str(x.dtype), x.shape, strategy, seed), x, y)
     expected = parity.expectation(variant, str(x.dtype))
     assert row["same_rows"]
@@ -108,12 +127,14 @@ def test_whatever_the_classes_results_and_exceptions_agree(data, variant, strate
     assert row["exact"] or not expected.exact
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(small_data(), st.sampled_from(["SMOTE", "BorderlineSMOTE", "ADASYN"]), st.integers(1, 6))
 def test_any_number_of_neighbors_agrees(data, name, k):
     x, y = data
     option = "n_neighbors" if name == "ADASYN" else "k_neighbors"
     ours, theirs = both(of_name(name), **{option: k})
+    if name == "ADASYN" and both_refuse(ours, theirs, x, y):
+        return
     found, expected = sampler_grid.attempt(ours, x, y), sampler_grid.attempt(theirs, x, y)
     assert sampler_grid.same_exception(expected.error, found.error)
     if found.error is None:
@@ -224,25 +245,18 @@ def test_targets_of_any_form_agree(variant):
     assert ours.fit_resample(x.tolist(), y.tolist()) == theirs.fit_resample(x.tolist(), y.tolist())
 
 
-# --- One implementation for users and for the study ---
+# --- Neighbors that are found before ---
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])
-@pytest.mark.parametrize(
-    ("short", "name"),
-    [("rus", "RandomUnderSampler"), ("ros", "RandomOverSampler"), ("smote", "SMOTE")],
-)
-def test_the_plans_of_the_study_are_the_samplers(short, name, seed):
-    """By neighbours that are ranked once for all partitions, too."""
+def test_smote_agrees_by_neighbors_that_are_ranked_once_for_all_partitions(seed):
     x, y = make_data((80, 8, 8, 3), "uint8", 3, 5)
     rows = np.sort(np.random.default_rng(seed).permutation(len(y))[:70])
-    part, labels = x[rows], y[rows].astype(np.int32)
-    plan = resample(
-        short, labels, seed, lambda: subset_neighbors(rank_neighbors(x, y), rows, labels, 5)
-    )
-    sampler = getattr(twostage_jax, name)(random_state=seed)
-    found, label = sampler.fit_resample(part, labels)
-    np.testing.assert_array_equal(plan.materialize(part), found)
+    lists = subset_neighbors(rank_neighbors(x, y), rows, y[rows].astype(np.int32), 5)
+    plan = make_sampler("smote", seed=seed, k_neighbors=5).plan(x[rows], y[rows], neighbors=lists)
+    _, theirs = both(of_name("SMOTE"), seed=seed)
+    expected, label = theirs.fit_resample(x[rows].reshape(70, -1).astype(float), y[rows])
+    np.testing.assert_allclose(plan.materialize(x[rows].reshape(70, -1).astype(float)), expected)
     np.testing.assert_array_equal(plan.label, label)
 
 

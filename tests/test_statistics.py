@@ -8,16 +8,19 @@ from hypothesis import strategies as st
 
 from twostage_jax.evaluation.statistics import (
     FEWEST_FOLDS,
-    PROPOSED,
     critical_difference,
+    find_proposed,
+    find_rivals,
     paired_difference,
     rank_test,
-    rivals,
     scores_by_fold,
     scores_by_partition,
 )
+from twostage_jax.evaluation.tables import find_approaches
 from twostage_jax.report import verdict
 
+PROPOSED = "ts_smote_rus"
+TITLES = {"baseline": "Baseline"}
 COLUMNS = ["scenario", "ratio", "fold", "approach", "AvAcc", "CBA", "MAvG", "Acc"]
 
 
@@ -32,7 +35,7 @@ def make_frame(cells):
 
 
 def of_folds(differences, rival="baseline"):
-    """One partition a fold, in which the proposed approach is ahead by the given difference."""
+    """One partition per fold, in which the proposed approach is ahead by the given difference."""
     return make_frame(
         {
             ("linear", 10.0, fold): {rival: 0.5, PROPOSED: 0.5 + difference}
@@ -41,11 +44,15 @@ def of_folds(differences, rival="baseline"):
     )
 
 
+def difference(frame, metric="AvAcc"):
+    return paired_difference(frame, metric, "baseline", own=PROPOSED)
+
+
 def test_a_fold_counts_once_however_many_partitions_it_has():
     cells = {("linear", 10.0, 0): {"baseline": 0.5, PROPOSED: 0.9}}
     for scenario in ("linear", "half_minority"):
         cells[scenario, 5.0, 1] = {"baseline": 0.5, PROPOSED: 0.4}
-    found = paired_difference(make_frame(cells), "AvAcc", "baseline")
+    found = difference(make_frame(cells))
     np.testing.assert_allclose(found.by_fold, [0.4, -0.1])
     assert found.mean == pytest.approx(0.15)
     assert (found.partitions, found.ahead) == (3, 1)
@@ -57,23 +64,23 @@ def test_partitions_without_a_pair_and_ratio_1_do_not_count():
         ("linear", 2.0, 0): {"baseline": 0.5, PROPOSED: 0.6},
         ("linear", 2.0, 1): {"baseline": 0.5},
     }
-    found = paired_difference(make_frame(cells), "CBA", "baseline")
+    found = difference(make_frame(cells), "CBA")
     assert (found.partitions, len(found.by_fold)) == (1, 1)
     assert np.isnan([found.low, found.high]).all()
-    assert paired_difference(make_frame(cells), "CBA", "fs_rus") is None
+    assert paired_difference(make_frame(cells), "CBA", "fs_rus", own=PROPOSED) is None
 
 
 def test_the_interval_is_that_of_the_means_of_all_resamples():
     """Three folds have 27 resamples; their means can be listed."""
     values = np.array([0.0, 0.3, 0.9])
     means = np.array([values[list(pick)].mean() for pick in np.ndindex(3, 3, 3)])
-    found = paired_difference(of_folds(values), "AvAcc", "baseline")
+    found = difference(of_folds(values))
     # 1 of 27 resamples is the lowest three times over: more than 2.5 %.
     assert (found.low, found.high) == pytest.approx((means.min(), means.max()))
 
 
 def test_folds_that_agree_have_an_interval_of_no_width():
-    found = paired_difference(of_folds([0.25] * 8), "AvAcc", "baseline")
+    found = difference(of_folds([0.25] * 8))
     assert (found.low, found.mean, found.high) == pytest.approx((0.25, 0.25, 0.25))
     assert found.verdict == "better"
 
@@ -83,7 +90,7 @@ def test_folds_that_agree_have_an_interval_of_no_width():
 def test_what_both_gain_changes_nothing_and_the_interval_holds_the_mean(percent, gain):
     frame = of_folds(np.array(percent) / 100)
     shifted = frame.assign(AvAcc=frame["AvAcc"] + gain * (1 + frame["fold"]))
-    one, other = (paired_difference(f, "AvAcc", "baseline") for f in (frame, shifted))
+    one, other = map(difference, (frame, shifted))
     np.testing.assert_allclose(one.by_fold, other.by_fold, atol=1e-9)
     assert one.low - 1e-9 <= one.mean <= one.high + 1e-9
     assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=1e-9)
@@ -96,31 +103,95 @@ def test_what_both_gain_changes_nothing_and_the_interval_holds_the_mean(percent,
         ([-0.1] * FEWEST_FOLDS, "worse", "it loses here"),
         ([0.1, -0.1] * 5, "undecided", "undecided"),
         ([0.0] * 10, "undecided", "level with the baseline"),
-        ([0.0004] * 10, "undecided", "The interval holds zero"),  # it prints as 0.000
+        # Both print as 0.000.
+        ([0.0004] * 10, "undecided", "The interval holds zero"),
+        ([-0.0004] * 10, "undecided", "The interval holds zero"),
         ([0.1] * (FEWEST_FOLDS - 1), "too few folds", "Too few folds to decide"),
         ([0.1], "too few folds", "nothing can be said about chance"),
     ],
 )
 def test_the_verdict_says_no_more_than_the_interval(differences, expected, words):
-    found = paired_difference(of_folds(differences), "AvAcc", "baseline")
-    sentence = verdict.sentence("the baseline", found)
+    found = difference(of_folds(differences))
+    sentence = verdict.sentence("the baseline", found, "TS SMOTE+RUS", TITLES)
     assert found.verdict == expected
     assert words in sentence
     assert ("wins" in sentence) == (expected == "better")
     assert ("loses" in sentence) == (expected == "worse")
 
 
-def test_rivals_are_the_best_of_each_space_on_complete_partitions():
+def rivals_of(frame):
+    own = find_proposed(frame)
+    return own, find_rivals(frame, find_approaches(frame["approach"]), own)
+
+
+def test_rivals_are_the_best_of_each_other_family_on_complete_partitions():
     whole = {"baseline": 0.5, "is_rus": 0.3, "is_ros": 0.6, "fs_rus": 0.4, "fs_smote": 0.39}
+    whole |= {PROPOSED: 0.1, "ts_smote_smote": 0.9, "post_prior": 0.2, "unheard_of": 0.7}
     cells = {("linear", 2.0, 0): whole, ("linear", 2.0, 1): {"is_rus": 1.0}}
-    assert rivals(make_frame(cells)) == {
-        "the baseline": "baseline",
-        "the best in image space": "is_ros",
-        "the best in feature space": "fs_rus",
+    assert rivals_of(make_frame(cells)) == (
+        PROPOSED,
+        {
+            "the baseline": "baseline",
+            "the best in image space": "is_ros",
+            "the best in feature space": "fs_rus",
+            "the best correction": "post_prior",
+            "the best of the others": "unheard_of",
+        },
+    )
+
+
+def test_without_the_papers_approach_the_best_stands_in_its_place():
+    cells = {("linear", 2.0, 0): {"baseline": 0.5, "is_adasyn": 0.4, "fs_tomek": 0.6}}
+    cells["original", 1.0, 0] = {"baseline": 0.9, PROPOSED: 0.9}  # ratio 1 does not count
+    assert rivals_of(make_frame(cells)) == (
+        "fs_tomek",
+        {"the baseline": "baseline", "the best in image space": "is_adasyn"},
+    )
+    cells = {("linear", 2.0, 0): {"fs_enn": 0.4, "fs_rbu": 0.3, "fs_tomek": 0.6}}
+    assert rivals_of(make_frame(cells)) == ("fs_tomek", {"the next in its family": "fs_enn"})
+    assert rivals_of(make_frame({("linear", 2.0, 0): {"baseline": 0.5}})) == ("baseline", {})
+
+
+def test_no_approach_is_chosen_without_a_common_partition():
+    cells = {("linear", 2.0, 0): {"baseline": 0.5}, ("linear", 2.0, 1): {"is_rus": 1.0}}
+    assert find_proposed(make_frame(cells)) is None
+    assert find_proposed(make_frame({("original", 1.0, 0): {"baseline": 0.5}})) is None
+
+
+def test_a_single_rival_of_a_family_needs_no_partition_that_all_have():
+    cells = {
+        ("linear", 2.0, 0): {"baseline": 0.5, PROPOSED: 0.6},
+        ("linear", 2.0, 1): {"is_rus": 0.5, "is_ros": 0.6},
     }
-    assert rivals(make_frame({("linear", 2.0, 0): {"baseline": 0.5}})) == {
-        "the baseline": "baseline"
+    assert rivals_of(make_frame(cells)) == (PROPOSED, {"the baseline": "baseline"})
+
+
+# Holes that mutants of the code went through.
+
+
+def test_a_folds_difference_is_the_mean_over_its_partitions_and_not_the_median():
+    cells = {
+        ("linear", ratio, 0): {"baseline": 0.2, PROPOSED: 0.2 + ahead}
+        for ratio, ahead in ((2.0, 0.0), (5.0, 0.1), (10.0, 0.5))
     }
+    assert difference(make_frame(cells)).by_fold == pytest.approx([0.2])
+
+
+def test_equal_scores_are_not_ahead_even_if_they_differ_in_the_last_bit():
+    cells = {
+        ("linear", 2.0, 0): {"baseline": 0.3, PROPOSED: 0.1 + 0.2},  # 0.30000000000000004
+        ("linear", 5.0, 0): {"baseline": 0.5, PROPOSED: 0.5},
+        ("linear", 10.0, 0): {"baseline": 0.5, PROPOSED: 0.6},
+    }
+    found = difference(make_frame(cells))
+    assert (found.partitions, found.ahead) == (3, 1)
+
+
+def test_two_approaches_have_no_test_on_ranks():
+    cells = {
+        ("linear", 2.0, fold): {"baseline": 0.5, PROPOSED: 0.4 + fold / 10} for fold in range(4)
+    }
+    assert rank_test(scores_by_partition(make_frame(cells), "AvAcc")) is None
 
 
 def test_critical_difference_of_the_paper_that_defined_it():

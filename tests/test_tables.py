@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from twostage_jax.data.partition import SCENARIOS
 from twostage_jax.evaluation import metrics, paper, tables
-from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.study.approaches import PAPER, Approach
 from twostage_jax.study.record import Record, RecordKey, failed_record
 from twostage_jax.support.errors import InputError
 
@@ -52,7 +52,7 @@ def study(scenarios=("linear", "half_minority"), ratios=(2.0, 10.0), folds=2):
         for scenario in scenarios
         for ratio in ratios
         for fold in range(folds)
-        for approach in APPROACHES
+        for approach in PAPER
     ]
 
 
@@ -80,6 +80,17 @@ def column(ranking, metric, name):
     return table[name].to_dict()
 
 
+def table1_of(frame):
+    return tables.table1(frame, tables.find_approaches(frame["approach"]))
+
+
+def made_of(frame, notes, beside_paper):
+    approaches = tables.find_approaches(frame["approach"])
+    return tables.Tables(
+        approaches, {}, frame, table1_of(frame), tables.table2(frame), notes, beside_paper
+    )
+
+
 def on_screen(made):
     console = rich.console.Console(width=200, file=io.StringIO())
     console.print(tables.screen(made))
@@ -94,7 +105,7 @@ def test_the_papers_tables_are_whole():
     assert one.shape == (36, 7)
     assert set(one["scenario"]) == set(SCENARIOS)
     assert set(one["imbalance_ratio"]) == {2.0, 5.0, 10.0}
-    assert list(two["approach"].unique()) == list(APPROACHES)
+    assert list(two["approach"].unique()) == list(PAPER)
     assert list(two["metric"]) == METRICS * 9
 
 
@@ -105,7 +116,7 @@ def test_the_papers_ranks_add_up(metric):
     assert ranks.sum() == pytest.approx(45, abs=0.02)  # nine ranks of two decimals
 
 
-@pytest.mark.parametrize("approach", list(APPROACHES)[:4])
+@pytest.mark.parametrize("approach", PAPER[:4])
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_papers_first_table_averages_to_its_second(approach, metric):
     one, two = paper.table1(), paper.table2()
@@ -163,7 +174,7 @@ def test_bad_records_are_refused():
 
 def test_table1_by_hand():
     frame = make_frame({"is_smote": [0.5, 0.7], "baseline": [0.2, 0.3], "fs_rus": [1.0, 1.0]})
-    table = tables.table1(frame)
+    table = table1_of(frame)
     assert list(table.columns) == ["scenario", "imbalance_ratio", "metric", "baseline", "is_smote"]
     assert list(table["metric"]) == METRICS
     np.testing.assert_allclose(table[["baseline", "is_smote"]], [[0.25, 0.6]] * 3)
@@ -174,7 +185,7 @@ def test_table1_has_the_papers_rows_and_columns():
         RecordKey("original", 1.0, 0, "baseline"),
         *study(SCENARIOS[::-1], (10.0, 2.0, 5.0), folds=1),
     ]
-    table = tables.table1(frame_of(make_study(keys)).sample(frac=1, random_state=0))
+    table = table1_of(frame_of(make_study(keys)).sample(frac=1, random_state=0))
     published = paper.table1()
     index = ["scenario", "imbalance_ratio", "metric"]
     pd.testing.assert_frame_equal(table[index], published[index])
@@ -183,9 +194,20 @@ def test_table1_has_the_papers_rows_and_columns():
 
 def test_table1_averages_the_folds_that_are_there():
     frame = make_frame({"baseline": [0.2, None, 0.4], "is_rus": [None, 0.9]})
-    rows = tables.table1(pd.concat([frame, make_frame({"baseline": [0.1]}, ratio=5.0)]))
+    rows = table1_of(pd.concat([frame, make_frame({"baseline": [0.1]}, ratio=5.0)]))
     np.testing.assert_allclose(rows["baseline"], [0.3] * 3 + [0.1] * 3)
     np.testing.assert_allclose(rows["is_rus"], [0.9] * 3 + [np.nan] * 3)
+
+
+def test_table1_is_the_mean_and_not_the_median():
+    rows = table1_of(make_frame({"baseline": [0.1, 0.2, 0.6]}))
+    np.testing.assert_allclose(rows["baseline"], [0.3] * 3)
+
+
+def test_table1_has_every_approach_of_the_baselines_and_of_image_space():
+    scores = {"is_adasyn": [0.1], "fs_tomek": [0.2], "ts_ros_rus": [0.3], "post_prior": [0.4]}
+    rows = table1_of(make_frame({"is_smote": [0.5], "baseline": [0.6], **scores}))
+    assert list(rows.columns[3:]) == ["baseline", "is_smote", "is_adasyn"]
 
 
 # Table II.
@@ -240,11 +262,11 @@ grid_of_scores = st.lists(
 
 @given(grid_of_scores)
 def test_ranks_add_up_and_agree_with_scipy(folds):
-    frame = make_frame(dict(zip(APPROACHES, np.array(folds).T.tolist(), strict=True)))
+    frame = make_frame(dict(zip(PAPER, np.array(folds).T.tolist(), strict=True)))
     ranks = column(tables.table2(frame), "MAvG", "average_rank")
     assert sum(ranks.values()) == pytest.approx(45)
     expected = scipy.stats.rankdata(-np.array(folds), axis=1).mean(axis=0)
-    np.testing.assert_allclose([ranks[name] for name in APPROACHES], expected)
+    np.testing.assert_allclose([ranks[name] for name in PAPER], expected)
 
 
 # What is written and printed.
@@ -282,7 +304,7 @@ def test_markdown_marks_the_best_and_leaves_gaps():
             make_frame({"is_rus": [1.0]}, "single_minority", 5.0),
         ]
     )
-    made = tables.Tables({}, frame, tables.table1(frame), tables.table2(frame), ("A note.",), False)
+    made = made_of(frame, ("A note.",), False)
     lines = tables.markdown(made).splitlines()
     assert "| Scenario | IR | Metric | Baseline | IS RUS |" in lines
     assert "| linear | 2 | AvAcc | 0.2500 | **0.5000** |" in lines
@@ -295,14 +317,14 @@ def test_markdown_marks_the_best_and_leaves_gaps():
 
 def test_all_that_print_like_the_best_are_bold():
     frame = make_frame({"baseline": [0.50001], "is_rus": [0.5], "is_ros": [0.4999]})
-    made = tables.Tables({}, frame, tables.table1(frame), tables.table2(frame), (), False)
+    made = made_of(frame, (), False)
     assert "| linear | 2 | CBA | **0.5000** | **0.5000** | 0.4999 |" in tables.markdown(made)
 
 
 def test_the_papers_numbers_stand_beside_ours_when_asked_for():
-    frame = make_frame({approach: [0.5] for approach in APPROACHES})
+    frame = make_frame({approach: [0.5] for approach in PAPER})
     frame = pd.concat([frame, make_frame({"baseline": [0.5]}, ratio=3.0)])
-    made = tables.Tables({}, frame, tables.table1(frame), tables.table2(frame), (), True)
+    made = made_of(frame, (), True)
     text = tables.markdown(made)
     tied = "**0.5000 (5.00)**"
     assert "| Baseline | paper | IS RUS | paper | IS ROS | paper | IS SMOTE | paper |" in text
@@ -338,8 +360,8 @@ def test_failed_and_missing_records_are_told(show):
     assert "Failed, 2 of them: out of memory\n" in text
     assert "Failed, 1 of them: [nan]\n" in text
     assert "9 approaches ranked on 5 partitions." in text
-    assert "3 more left out because" in text
-    assert "a mean is over the folds that are there" in text
+    assert "3 more partitions left out because" in text
+    assert "means are over the folds that are there" in text
 
 
 def test_a_complete_study_has_no_warnings():
@@ -347,7 +369,7 @@ def test_a_complete_study_has_no_warnings():
     made = tables.make_tables(make_study(keys), expected=keys, why_absent=None, test="balanced")
     assert made.notes[:2] == (
         "Records: 72 done, 0 failed, 0 missing.",
-        "Scores are of the balanced test folds.",
+        "Scores are computed on the balanced test folds.",
     )
     assert len(made.notes) == 3
 
@@ -367,6 +389,44 @@ def test_a_study_that_has_hardly_begun_is_written(tmp_path, keys, why_absent):
     assert "nan" not in (tmp_path / "tables.md").read_text()
     assert "nan" not in (tmp_path / "table2.csv").read_text()
     assert "0 partitions" in on_screen(made)
+
+
+def test_records_outside_the_study_do_not_hide_missing_ones():
+    keys = study()
+    made = tables.make_tables(make_study(keys[8:]), expected=keys[:20], why_absent=None)
+    assert made.notes[0] == "Records: 64 done, 0 failed, 8 missing."
+
+
+def test_failed_records_alone_make_table1_a_mean_of_what_is_there():
+    keys = study()
+    records = [make_failed(keys[0], "out of memory"), *make_study(keys[1:])]
+    made = tables.make_tables(records, expected=keys, why_absent=None)
+    assert made.notes[0] == "Records: 71 done, 1 failed, 0 missing."
+    assert "Table I: where folds are missing" in made.notes[-1]
+
+
+def test_an_approach_is_found_in_the_folder_then_in_the_registry_or_is_itself():
+    own = Approach("fs_rus", "Ours", "other")
+    newer = Approach("later", "Later", "a family of a newer version")
+    names = ["zz", "later", "fs_rus", "baseline", "ts_rus_enn", "zz"]
+    found = tables.find_approaches(names, {"fs_rus": own, "later": newer, "unused": own})
+    assert list(found) == ["baseline", "fs_rus", "ts_rus_enn", "later", "zz"]
+    assert found["fs_rus"] is own
+    assert found["ts_rus_enn"].title == "TS RUS+ENN"
+    assert found["later"].family == "other"
+    assert (found["zz"].title, found["zz"].family) == ("zz", "other")
+    assert found["zz"].stage1 != found["baseline"].stage1, "its network may be any"
+
+
+def test_tables_know_approaches_that_nobody_registered():
+    recipes = {"ours": Approach("ours", "Our own", "image")}
+    keys = [
+        RecordKey("linear", 2.0, fold, name) for fold in (0, 1) for name in ("baseline", "ours")
+    ]
+    made = tables.make_tables(make_study(keys), expected=keys, why_absent="toy", recipes=recipes)
+    text = tables.markdown(made)
+    assert "| Scenario | IR | Metric | Baseline | Our own |" in text
+    assert "| Our own | " in text
 
 
 def test_records_of_two_studies_are_refused():

@@ -7,7 +7,7 @@ from jaxtyping import Float32, Int
 
 from twostage_jax.data import sources
 from twostage_jax.data.image_set import ImageSet
-from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS, make_partition, partition_keys
+from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS, Partitions, partition_keys
 from twostage_jax.support.streams import derive
 from twostage_jax.training.protocol import Protocol
 
@@ -69,7 +69,8 @@ def partitions(labels: Int[np.ndarray, " n"]) -> dict[str, Int[np.ndarray, " m"]
         names=[f"{row:09d}" for row in range(len(labels))],
         source="",
     )
-    return {name: make_partition(stand_in, key, SEED).train for name, key in STUDY.items()}
+    partitions = Partitions(stand_in, SEED)
+    return {name: partitions.make(key).train for name, key in STUDY.items()}
 
 
 def features(

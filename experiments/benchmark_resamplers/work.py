@@ -15,8 +15,6 @@ from twostage_jax import SMOTE
 from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
 from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
 from twostage_jax.resampling.plan import Plan
-from twostage_jax.resampling.samplers.base import sampling_targets
-from twostage_jax.resampling.samplers.smote import smote
 from twostage_jax.support.streams import derive
 from twostage_jax.training.protocol import Protocol
 
@@ -155,9 +153,9 @@ def study_plans(
     plans = {}
     for name, rows in partitions.items():
         y = labels[rows]
-        targets = sampling_targets("auto", y, "over-sampling")
+        sampler = SMOTE(random_state=smote_seed(name), k_neighbors=K)
         lists = subset_neighbors(table, rows, y, K)
-        plans[name] = smote(y, targets, smote_seed(name), lists).of_rows(rows)
+        plans[name] = sampler.plan(rows[:, None], y, neighbors=lists).of_rows(rows)
     return plans
 
 

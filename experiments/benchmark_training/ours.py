@@ -11,7 +11,7 @@ from experiments.benchmark_training.work import Work
 from twostage_jax.resampling.plan import DevicePlan
 from twostage_jax.training.lifting import Lifted, replicate
 from twostage_jax.training.protocol import Protocol
-from twostage_jax.training.steps import Tally, make_stages
+from twostage_jax.training.steps import Stages, Tally
 
 # Batches of the longest call. Which rows a batch has makes no difference to the program.
 _STEPS = 2048
@@ -21,8 +21,8 @@ def prepare(job: Job, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarr
     """Puts the data of a job on the device. The first call compiles."""
     members = job.members
     protocol = Protocol(width=job.size.width, precision=job.precision)
-    stages = make_stages(protocol, int(labels.max()) + 1, job.forms)
-    program = Lifted(stages.train_network, shared=(2, 4, 5), donated=(0, 1))
+    stages = Stages(protocol, int(labels.max()) + 1, job.forms)
+    program = Lifted(stages.train_network)
     network = jax.jit(stages.init_network)(jax.random.key(protocol.seed))
     zero = np.zeros(members, np.float32)
     carry = [jax.device_put((_repeated(network, members), Tally(zero, zero)))]

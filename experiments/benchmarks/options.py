@@ -12,7 +12,7 @@ import tyro
 from experiments.benchmarks.document import provenance
 from experiments.benchmarks.turns import find_device, run_once
 from experiments.command import run_command
-from twostage_jax.data.sources import DATASETS
+from twostage_jax.data.sources import SOURCES
 from twostage_jax.support.errors import InputError, require_known
 
 
@@ -37,7 +37,7 @@ class Options:
         Raises:
             InputError: a value is not valid.
         """
-        require_known("dataset", self.dataset, DATASETS)
+        require_known("dataset", self.dataset, SOURCES)
         for name, value in vars(self).items():
             flag = "--" + name.replace("_", "-")
             if value == ():

@@ -1,5 +1,6 @@
-"""How sure a difference between approaches is: bootstrap over folds, and tests on ranks."""
+"""How certain a difference between approaches is: bootstrap over folds, and tests on ranks."""
 
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -8,88 +9,100 @@ import scikit_posthocs
 import scipy.stats
 from jaxtyping import Float
 
-from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.evaluation import paper
+from twostage_jax.study.approaches import FAMILIES, Approach, position
 
-PROPOSED = "ts_smote_rus"
 CONFIDENCE = 0.95
 RESAMPLES = 9999
-# Without any difference, n folds all lean one way with probability 2^(1 - n), which falls below
-# 5 % at six folds: fewer cannot decide anything, whatever their interval.
+# If two approaches are equally good, all n folds lean one way with probability 2^(1 - n). That
+# falls below 5 % at six folds; fewer folds cannot decide anything, whatever their interval.
 FEWEST_FOLDS = 6
+
+_BEST = {
+    "baseline": "the baseline",
+    "image": "the best in image space",
+    "feature": "the best in feature space",
+    "two-stage": "the best in two stages",
+    "correction": "the best correction",
+    "other": "the best of the others",
+}
+"""How a text refers to the best approach of a family."""
 
 
 def scores_by_partition(
-    frame: pd.DataFrame, metric: str, approaches: list[str] | None = None
+    frame: pd.DataFrame, metric: str, approaches: Iterable[str] | None = None
 ) -> pd.DataFrame:
-    """Scores of a metric where all approaches have one; ratio 1 does not count.
+    """Returns the scores of a metric in the partitions where all approaches have one.
 
     Args:
-        frame: as `tables.metrics_frame` returns it.
-        metric: a column of it.
-        approaches: those to compare; by default all that the frame has.
+        frame: as `tables.metrics_frame` returns it; rows of ratio 1 do not count.
+        metric: a column of `frame`.
+        approaches: names of the approaches to compare; by default all of `frame`, in the order of
+            tables.
 
     Returns:
-        A row a (scenario, ratio, fold), a column an approach in the paper's order.
+        One row per (scenario, ratio, fold), one column per approach that `frame` has.
     """
     wide = frame[frame["ratio"] > 1].pivot(
         index=["scenario", "ratio", "fold"], columns="approach", values=metric
     )
-    wanted = APPROACHES if approaches is None else approaches
+    wanted = sorted(wide, key=position) if approaches is None else approaches
     return wide.reindex(columns=[name for name in wanted if name in wide]).dropna()
 
 
 def scores_by_fold(scores: pd.DataFrame) -> pd.DataFrame:
-    """Means over the partitions of each fold: a row a fold.
+    """Returns the means over the partitions of each fold: one row per fold.
 
-    The partitions of a fold share its images and are nested in one another; folds share training
-    images, but no test image. The fold is the unit that comes closest to independent.
+    The partitions of one fold share images and are nested in one another. Folds share training
+    images but no test images, so that they come closest to independent units.
     """
-    return scores.groupby(level="fold").mean()
+    return pd.DataFrame(scores.groupby(level="fold").mean())
 
 
 class Difference(NamedTuple):
-    """By how much an approach (the proposed one) is above a rival in one metric, by partition."""
+    """How far one approach is above a rival in one metric."""
 
     metric: str
     rival: str
     by_fold: Float[np.ndarray, "folds"]
-    """Mean over each fold's partitions."""
+    """Mean difference over the partitions of each fold."""
     mean: float
     """Mean over the folds."""
     low: float
     """Lower end of the interval; NaN with fewer than two folds."""
     high: float
-    """Its upper end."""
+    """Upper end of the interval, likewise."""
     partitions: int
+    """Number of partitions in which both have a score."""
     ahead: int
-    """Partitions in which it scores higher than the rival."""
+    """Number of them in which the approach scores higher than the rival; ties do not count."""
 
     @property
     def verdict(self) -> str:
-        """What the interval allows to say: `better`, `worse`, `undecided` or `too few folds`."""
+        """What the interval supports: `better`, `worse`, `undecided` or `too few folds`."""
         if len(self.by_fold) < FEWEST_FOLDS:
             return "too few folds"
-        # As printed: an end that prints as 0.000 does not leave out zero.
+        # Rounded as printed: an interval whose end prints as 0.000 does not exclude zero.
         if round(self.low, 3) > 0:
             return "better"
         return "worse" if round(self.high, 3) < 0 else "undecided"
 
 
 def paired_difference(
-    frame: pd.DataFrame, metric: str, rival: str, *, own: str = PROPOSED
+    frame: pd.DataFrame, metric: str, rival: str, *, own: str
 ) -> Difference | None:
-    """Compares an approach, `own`, with a rival; None where they have no partition in common.
+    """Compares the approach `own` with a rival; None if they have no partition in common.
 
-    The interval is the percentile bootstrap over folds (Efron and Tibshirani, 1993, chapter 13).
-    Percentile and not BCa: BCa is undefined where all folds agree, and its acceleration is
-    noise at ten values.
+    The interval is the percentile bootstrap over folds (B. Efron and R. Tibshirani, *An
+    Introduction to the Bootstrap*, 1993, chapter 13). BCa intervals are undefined where all folds
+    agree, and their acceleration is noise at ten values.
     """
     scores = scores_by_partition(frame, metric, [own, rival])
     if scores.empty or scores.shape[1] < 2:
         return None
-    # Rounded as for ranks: scores equal but for the last bit are equal.
+    # Equal scores that were summed in another order differ in the last bit; they are ties.
     pairs = (scores[own] - scores[rival]).round(12)
-    by_fold = pairs.groupby(level="fold").mean().to_numpy()
+    by_fold = np.asarray(pairs.groupby(level="fold").mean(), np.float64)
     low = high = np.nan
     if len(by_fold) > 1:
         low, high = scipy.stats.bootstrap(
@@ -108,42 +121,69 @@ def paired_difference(
         float(low),
         float(high),
         len(pairs),
-        int((pairs > 0).sum()),
+        int(np.count_nonzero(pairs > 0)),
     )
 
 
-def rivals(frame: pd.DataFrame) -> dict[str, str]:
-    """Whom to compare the proposed approach with: a description, and the approach.
+def find_proposed(frame: pd.DataFrame) -> str | None:
+    """Returns the approach that a verdict is about; None if no approach can be chosen.
 
-    The best of a space has the highest mean AvAcc over the same partitions; to choose it there
-    favours it, and not the proposed approach.
+    It is the paper's where that one has a score above ratio 1, otherwise the approach with the
+    highest mean AvAcc over the partitions in which all approaches have a score.
     """
-    means = scores_by_partition(frame, "AvAcc").mean()
-    chosen = {"the baseline": "baseline"} if "baseline" in means else {}
-    for prefix, space in (("is_", "image space"), ("fs_", "feature space")):
-        own = means[[name for name in means.index if name.startswith(prefix)]]
-        if own.notna().any():
-            chosen[f"the best in {space}"] = own.idxmax()
+    if paper.PROPOSED in set(frame["approach"][frame["ratio"] > 1]):
+        return paper.PROPOSED
+    scores = scores_by_partition(frame, "AvAcc")
+    return None if scores.empty else str(scores.mean().idxmax())
+
+
+def find_rivals(
+    frame: pd.DataFrame, approaches: Mapping[str, Approach], own: str
+) -> dict[str, str]:
+    """Returns the rivals of the approach `own`: a description and the name of each.
+
+    They are the baseline and the best approach of every other family by mean AvAcc over the
+    partitions in which all approaches have a score. Choosing the best on the same partitions is a
+    bias in the rival's favor. If there is no other family, the rival is the best of its own.
+
+    Args:
+        frame: as `tables.metrics_frame` returns it.
+        approaches: the approaches of `frame`, by name.
+        own: the approach to compare with the rivals.
+    """
+    scores = scores_by_partition(frame, "AvAcc")
+    means = {str(name): mean for name, mean in scores.mean().items() if name != own}
+    chosen = {}
+    for family in FAMILIES:
+        members = [name for name in means if approaches[name].family == family]
+        # A single member needs no partition in which all approaches have a score.
+        if family != approaches[own].family and members and (len(members) == 1 or len(scores)):
+            chosen[_BEST[family]] = max(members, key=means.__getitem__)
+    if not chosen and means and len(scores):
+        chosen["the next in its family"] = max(means, key=means.__getitem__)
     return chosen
 
 
 class RankTest(NamedTuple):
-    """Friedman's test and Nemenyi's comparisons of all pairs."""
+    """Friedman's test, and Nemenyi's test of all pairs."""
 
     ranks: pd.Series
-    """Average rank of each approach, 1 is best."""
+    """Average rank of each approach; 1 is best."""
     p_values: pd.DataFrame
-    """Of each pair (Nemenyi)."""
+    """Nemenyi's p-value of each pair."""
     friedman: float
-    """p-value that all are alike; NaN where every block is one tie."""
+    """p-value that all approaches are alike; NaN if every block is one tie."""
     blocks: int
+    """Number of blocks."""
 
 
 def rank_test(scores: pd.DataFrame) -> RankTest | None:
-    """Compares approaches by their ranks in each block; None with too few of either.
+    """Compares approaches by their ranks in each block.
+
+    Returns None with fewer than two blocks or three approaches; Friedman's test needs as many.
 
     Args:
-        scores: a row a block (partitions, or folds), a column an approach.
+        scores: one row per block (a partition or a fold), one column per approach.
     """
     if len(scores) < 2 or scores.shape[1] < 3:
         return None
@@ -158,9 +198,14 @@ def rank_test(scores: pd.DataFrame) -> RankTest | None:
 
 
 def critical_difference(approaches: int, blocks: int, alpha: float = 0.05) -> float:
-    """The difference of average ranks from which Nemenyi's test tells two approaches apart.
+    """Returns the least difference of two average ranks that Nemenyi's test calls significant.
 
-    Source: J. Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7
+    Args:
+        approaches: number of approaches.
+        blocks: number of blocks.
+        alpha: level of the test.
+
+    Source: J. Demšar, *Statistical comparisons of classifiers over multiple data sets*, JMLR 7
     (2006), section 3.2.2.
     """
     q = scipy.stats.studentized_range.ppf(1 - alpha, approaches, np.inf) / np.sqrt(2)

@@ -1,4 +1,4 @@
-"""What a report is made of: sections of text, notices, pictures, tables and a matrix to choose."""
+"""What a report is made of: sections of text, notices, pictures, tables, confusion matrices."""
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from twostage_jax.evaluation.tables import Cell, Sheet, csv
+from twostage_jax.evaluation.sheets import Cell, Sheet, csv
 
 
 class Text(NamedTuple):
@@ -17,7 +17,7 @@ class Text(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """What a reader has to know before the rest, or why something is not here."""
+    """What a reader has to know before the rest, or why something is absent."""
 
     text: str
 
@@ -29,7 +29,7 @@ class Picture:
     name: str
     title: str
     caption: str
-    """What it shows, how to read it; also the text for those who do not see it."""
+    """What the figure shows and how to read it; also its alternative text."""
     figure: Figure
 
 
@@ -42,21 +42,19 @@ class Table:
     sheet: Sheet
     csv: str
     folded: bool = False
-    """Closed at first, for long tables."""
+    """Whether the page shows it closed at first; for long tables."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Confusions:
-    """Confusion matrices of which the reader chooses one.
-
-    `data` is what the page's script reads: classes, approaches, cells and counts.
-    """
+    """All confusion matrices; the reader chooses which one the page shows."""
 
     data: dict
+    """What the page's script reads: classes, approaches, cells and counts."""
     default: Sheet
-    """Shown first, and on paper."""
+    """The matrix that the page shows first."""
     csv: str
-    """All of them, a row a true class."""
+    """All matrices, one row per true class."""
 
 
 Block = Text | Notice | Picture | Table | Confusions
@@ -75,37 +73,40 @@ def make_table(
     title: str,
     caption: str,
     frame: pd.DataFrame,
+    columns: Mapping[str, str | tuple[str, int]],
     *,
-    header: Mapping[str, str],
-    decimals: Mapping[str, int],
     small: Collection[str] = (),
     folded: bool = False,
 ) -> Table:
-    """A table of a frame's columns.
+    """Makes a table of a frame's columns.
 
     Args:
-        name: of its CSV file, which has all columns of `frame`.
-        title: printed above it.
+        name: name of its CSV file, which has all columns of `frame`.
+        title: printed above the table.
         caption: printed below it.
-        frame: its rows.
-        header: the columns to print, and what to call them.
-        decimals: of the columns with numbers; they stand to the right of the others.
-        small: columns whose values below the last decimal are printed as that, such as <0.001.
-        folded: closed at first.
+        frame: the rows.
+        columns: the columns to print: a heading each, or a heading and a number of decimals.
+            Columns with decimals stand to the right of the others.
+        small: columns whose values below the last decimal are printed as such, for example
+            <0.001.
+        folded: whether the page shows the table closed at first.
     """
-    columns = sorted(header, key=lambda column: column in decimals)
+    labels = {key: heading for key, heading in columns.items() if isinstance(heading, str)}
+    numbers = {key: heading for key, heading in columns.items() if not isinstance(heading, str)}
     rows = [
-        [Cell(_printed(row[name], decimals.get(name), name in small)) for name in columns]
+        [
+            *(Cell("-" if pd.isna(row[key]) else str(row[key])) for key in labels),
+            *(Cell(_printed(float(row[key]), n, key in small)) for key, (_, n) in numbers.items()),
+        ]
         for row in frame.to_dict("records")
     ]
-    labels = sum(column not in decimals for column in columns)
-    sheet = Sheet(title, [header[column] for column in columns], labels, rows)
-    return Table(name, caption, sheet, csv(frame, {}), folded)
+    header = [*labels.values(), *(heading for heading, _ in numbers.values())]
+    return Table(name, caption, Sheet(title, header, len(labels), rows), csv(frame), folded)
 
 
-def _printed(value, decimals: int | None, small: bool) -> str:
+def _printed(value: float, decimals: int, small: bool) -> str:
     if pd.isna(value):
         return "-"
     if small and value < 10**-decimals:
         return f"<{10**-decimals:.{decimals}f}"
-    return str(value) if decimals is None else f"{value:,.{decimals}f}"
+    return f"{value:,.{decimals}f}"

@@ -1,4 +1,4 @@
-"""Charts of scores, one function each: frames in, a figure out. Nothing here reads a file."""
+"""Charts of scores, one function each: frames and looks in, a figure out; no file is read."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,45 +15,48 @@ from twostage_jax.data.partition import SCENARIOS
 from twostage_jax.evaluation.statistics import Difference, RankTest, critical_difference
 from twostage_jax.evaluation.tables import METRICS
 from twostage_jax.report import style
-from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.report.looks import Look
+from twostage_jax.study.approaches import FAMILIES
 
 _SCORES = (*METRICS, "Acc")
+_FEW = 6  # entries that a legend inside a panel has room for
+_ROW = 0.17  # inches per row of a legend
+
+Looks = Mapping[str, Look]
+Curves = Mapping[str, Float[np.ndarray, "epochs 2"]]
 
 
 def title_of(name: str) -> str:
-    """A scenario or class as printed."""
+    """Returns the printed form of a scenario or class."""
     return name.replace("_", " ")
 
 
-def differences(rows: Mapping[str, Sequence[Difference]]) -> Figure:
-    """Paired differences with their intervals, a panel a metric, a row a rival."""
-    metrics = [difference.metric for difference in next(iter(rows.values()))]
+def differences(rows: Sequence[Sequence[Difference]], looks: Looks) -> Figure:
+    """Draws paired differences with their intervals: one panel per metric, one row per rival."""
+    metrics = [difference.metric for difference in rows[0]]
     figure, (panels,) = style.grid(1, len(metrics), 0.9 + 0.45 * len(rows), sharey=True)
     for i, (panel, metric) in enumerate(zip(panels, metrics, strict=True)):
-        for y, of_rival in enumerate(rows.values()):
+        for y, of_rival in enumerate(rows):
             difference = of_rival[i]
-            color = style.COLORS[difference.rival]
-            folds = difference.by_fold
+            look, folds = looks[difference.rival], difference.by_fold
             panel.plot(folds, np.full(len(folds), y), "|", color="#999999", markersize=7)
             if not np.isnan(difference.low):
-                panel.plot([difference.low, difference.high], [y, y], color=color, linewidth=3)
-            panel.plot(
-                difference.mean, y, style.MARKERS[difference.rival], color=color, markersize=7
-            )
+                ends = [difference.low, difference.high]
+                panel.plot(ends, [y, y], color=look.color, linewidth=3)
+            panel.plot(difference.mean, y, **_points(look), markersize=7)
         panel.axvline(0, color="#444444", linewidth=0.8)
         panel.set(title=metric, xlabel="difference", ylim=(len(rows) - 0.5, -0.5))
         panel.xaxis.set_major_locator(MaxNLocator(4))
         panel.grid(axis="y", visible=False)
-    labels = [f"over {APPROACHES[own[0].rival].title}" for own in rows.values()]
-    panels[0].set_yticks(range(len(rows)), labels)
+    panels[0].set_yticks(range(len(rows)), [f"over {looks[own[0].rival].title}" for own in rows])
     return figure
 
 
 def class_distributions(counts: pd.DataFrame) -> Figure:
-    """Fig. 4: training images of each class, the largest first, a panel a scenario.
+    """Draws Fig. 4: training images of each class, the largest first, one panel per scenario.
 
     Args:
-        counts: a row a (scenario, ratio), a column a position; means over folds.
+        counts: means over folds; one row per (scenario, ratio), one column per place of a class.
     """
     scenarios = _scenarios(counts)
     columns = min(2, len(scenarios))
@@ -66,7 +69,7 @@ def class_distributions(counts: pd.DataFrame) -> Figure:
         width = 0.8 / len(own)
         for i, (ratio, line) in enumerate(own.iterrows()):
             x = np.arange(len(line)) + 1 + (i - (len(own) - 1) / 2) * width
-            color = style.OTHERS[ratios.index(ratio) % len(style.OTHERS)]
+            color = style.COLORS[ratios.index(ratio) % len(style.COLORS)]
             panel.bar(x, line, width, color=color, label=f"ratio {ratio:g}")
         panel.set(title=title_of(scenario), xlabel="class, the largest first")
         panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
@@ -78,10 +81,10 @@ def class_distributions(counts: pd.DataFrame) -> Figure:
 
 
 def images_by_ratio(totals: pd.Series) -> Figure:
-    """Fig. 5: training images of a partition against the ratio, a line a scenario.
+    """Draws Fig. 5: training images of a partition against the ratio, one line per scenario.
 
     Args:
-        totals: by (scenario, ratio); means over folds.
+        totals: means over folds, by (scenario, ratio).
     """
     figure, ((panel,),) = style.grid(1, 1, 2.6)
     for scenario in _scenarios(totals):
@@ -90,8 +93,9 @@ def images_by_ratio(totals: pd.Series) -> Figure:
         panel.plot(
             line.index,
             line,
-            style.OTHER_MARKERS[i] + ("-" if len(line) > 1 else ""),
-            color=style.OTHERS[i],
+            marker=style.MARKERS[i],
+            linestyle="-" if len(line) > 1 else "",
+            color=style.COLORS[i],
             label=title_of(scenario),
         )
     _ratio_axis(panel, totals)
@@ -100,43 +104,36 @@ def images_by_ratio(totals: pd.Series) -> Figure:
     return figure
 
 
-def metrics_by_ratio(frame: pd.DataFrame, approaches: Sequence[str]) -> Figure:
-    """Fig. 6: the four metrics against the ratio, a row of panels a scenario.
+def metrics_by_ratio(frame: pd.DataFrame, looks: Looks) -> Figure:
+    """Draws Fig. 6: four scores against the ratio, one row of panels per scenario.
 
-    With one ratio there are no lines. Bars span the folds, from the lowest to the highest, where
-    they can be told apart: for one approach, or at one ratio.
+    With a single ratio there are no lines. Bars span the folds, from the lowest to the highest
+    score, where they can be told apart: for a single approach, or at a single ratio.
 
     Args:
         frame: as `tables.metrics_frame` returns it.
-        approaches: those to draw.
+        looks: the approaches to draw.
     """
-    by_cell = frame[frame["approach"].isin(approaches)].groupby(["approach", "scenario", "ratio"])
+    by_cell = frame[frame["approach"].isin(list(looks))].groupby(["approach", "scenario", "ratio"])
     cells = by_cell[list(_SCORES)].agg(["mean", "min", "max"])
-    scenarios = _scenarios(cells)
-    figure, panels = style.grid(
-        len(scenarios), len(_SCORES), 0.7 + 1.55 * len(scenarios), sharex=True, sharey="col"
-    )
+    scenarios, count = _scenarios(cells), len(looks)
+    height = 0.6 + 1.55 * len(scenarios) + _ROW * -(-count // 5)
+    figure, panels = style.grid(len(scenarios), len(_SCORES), height, sharex=True, sharey="col")
     ratios = sorted(cells.index.unique("ratio"))
-    # Side by side, for points and bars to be told apart, and within a ratio's own room.
-    step = 0.8 * min(np.diff(ratios), default=2) / len(approaches)
+    # The approaches of one ratio stand side by side, within the room of that ratio.
+    step = 0.8 * min(np.diff(ratios), default=2) / count
+    size = 5 if count <= 12 else 3
     for row, scenario in zip(panels, scenarios, strict=True):
         for panel, metric in zip(row, _SCORES, strict=True):
-            for i, approach in enumerate(approaches):
-                if approach not in cells.index.unique("approach"):
+            for i, (name, look) in enumerate(looks.items()):
+                if name not in cells.index.unique("approach"):
                     continue
-                line = _with_original(cells.loc[approach][metric], scenario)
-                x = line.index + step * (i - (len(approaches) - 1) / 2)
-                color = style.COLORS[approach]
-                if len(approaches) == 1 or len(ratios) == 1:
-                    panel.vlines(x, line["min"], line["max"], color=color, linewidth=0.8)
-                panel.plot(
-                    x,
-                    line["mean"],
-                    style.MARKERS[approach],
-                    linestyle=style.line_of(approach) if len(line) > 1 else "",
-                    color=color,
-                    label=APPROACHES[approach].title,
-                )
+                line = _with_original(cells.loc[name][metric], scenario)
+                x = line.index + step * (i - (count - 1) / 2)
+                if count == 1 or len(ratios) == 1:
+                    panel.vlines(x, line["min"], line["max"], color=look.color, linewidth=0.8)
+                drawn = _points(look) if len(line) == 1 else _lines(look)
+                panel.plot(x, line["mean"], **drawn, markersize=size, label=look.title)
             _ratio_axis(panel, cells, label=row is panels[-1])
             panel.set_title(metric if row is panels[0] else "")
         row[0].set_ylabel(title_of(scenario))
@@ -144,54 +141,44 @@ def metrics_by_ratio(frame: pd.DataFrame, approaches: Sequence[str]) -> Figure:
     return figure
 
 
-def spread(frame: pd.DataFrame) -> Figure:
-    """Every partition's score as a tick, the mean as a marker; a panel a metric."""
-    frame = frame[frame["ratio"] > 1]
-    names = [name for name in APPROACHES if name in set(frame["approach"])]
+def spread(frame: pd.DataFrame, looks: Looks) -> Figure:
+    """Draws every score above ratio 1 as a tick, its mean as a marker; one panel per metric."""
+    by_approach = dict(list(frame[frame["ratio"] > 1].groupby("approach")))
+    names = [name for name in looks if name in by_approach]
     figure, (panels,) = style.grid(1, len(METRICS), 0.8 + 0.28 * len(names), sharey=True)
+    edge = {"markeredgecolor": "white", "markeredgewidth": 0.6}
     for panel, metric in zip(panels, METRICS, strict=True):
         for y, name in enumerate(names):
-            scores = frame.loc[frame["approach"] == name, metric]
-            color = style.COLORS[name]
-            panel.plot(scores, np.full(len(scores), y), "|", color=color, alpha=0.6, markersize=8)
-            panel.plot(
-                scores.mean(),
-                y,
-                style.MARKERS[name],
-                color=color,
-                markersize=8,
-                markeredgecolor="white",
-                markeredgewidth=0.6,
-            )
+            scores, look = by_approach[name][metric], looks[name]
+            ticks = np.full(len(scores), y)
+            panel.plot(scores, ticks, "|", color=look.color, alpha=0.6, markersize=8)
+            panel.plot(scores.mean(), y, **_points(look), markersize=8, **edge)
         panel.set(title=metric, xlabel="score")
         panel.xaxis.set_major_locator(MaxNLocator(4))
-        panel.grid(axis="y", visible=False)
-    panels[0].set_yticks(range(len(names)), [APPROACHES[name].title for name in names])
-    panels[0].invert_yaxis()
+    _name_rows(panels, [looks[name].title for name in names])
     return figure
 
 
-def both_test_folds(imbalanced: pd.Series, balanced: pd.Series) -> Figure:
-    """Mean scores with the test fold imbalanced (filled) and balanced (open), a panel a metric.
+def both_test_folds(imbalanced: pd.Series, balanced: pd.Series, looks: Looks) -> Figure:
+    """Draws mean scores on imbalanced (filled) and balanced (open) test folds by metric.
 
     Args:
-        imbalanced: by (approach, metric).
+        imbalanced: mean scores by (approach, metric).
         balanced: likewise.
+        looks: at least those of the approaches in both.
     """
     names = list(imbalanced.index.unique("approach"))
     figure, (panels,) = style.grid(1, len(_SCORES), 1.15 + 0.28 * len(names), sharey=True)
     for panel, metric in zip(panels, _SCORES, strict=True):
         for y, name in enumerate(names):
             one, other = imbalanced[name, metric], balanced[name, metric]
-            color, marker = style.COLORS[name], style.MARKERS[name]
-            panel.plot([one, other], [y, y], color=color, linewidth=1)
-            panel.plot(one, y, marker, color=color, markersize=6)
-            panel.plot(other, y, marker, color=color, markersize=6, markerfacecolor="white")
+            look = _points(looks[name]) | {"markersize": 6}
+            panel.plot([one, other], [y, y], color=looks[name].color, linewidth=1)
+            panel.plot(one, y, **look)
+            panel.plot(other, y, **look, markerfacecolor="white")
         panel.set(title=metric, xlabel="mean score")
         panel.xaxis.set_major_locator(MaxNLocator(4))
-        panel.grid(axis="y", visible=False)
-    panels[0].set_yticks(range(len(names)), [APPROACHES[name].title for name in names])
-    panels[0].invert_yaxis()
+    _name_rows(panels, [looks[name].title for name in names])
     handles = [
         Line2D([], [], marker="o", linestyle="", color="#444444", label="imbalanced"),
         Line2D([], [], marker="o", linestyle="", color="#444444", markerfacecolor="white"),
@@ -200,30 +187,33 @@ def both_test_folds(imbalanced: pd.Series, balanced: pd.Series) -> Figure:
     return figure
 
 
-def critical_differences(tests: Mapping[str, RankTest]) -> Figure:
-    """A critical-difference diagram a metric (Demšar, 2006)."""
+def critical_differences(tests: Mapping[str, RankTest], looks: Looks) -> Figure:
+    """Draws one critical-difference diagram per metric (Demšar, 2006)."""
     approaches = len(next(iter(tests.values())).ranks)
     height = 0.75 + 0.14 * approaches
     figure, panels = style.grid(len(tests), 1, height * len(tests))
     for (panel,), (metric, test) in zip(panels, tests.items(), strict=True):
-        named = {name: APPROACHES[name].title for name in test.ranks.index}
+        # By name, as titles need not be unique.
         drawn = scikit_posthocs.critical_difference_diagram(
-            test.ranks.rename(named),
-            test.p_values.rename(index=named, columns=named),
+            test.ranks,
+            test.p_values,
             ax=panel,
-            label_fmt_left="{label} ({rank:.2f})",
-            label_fmt_right="({rank:.2f}) {label}",
+            label_fmt_left="{label}",
+            label_fmt_right="{label}",
             label_props={"fontsize": 8},
             crossbar_props={"color": "#444444", "linewidth": 2.5},
             marker_props={"s": 22},
             elbow_props={"linewidth": 1},
             text_h_margin=0.05,
-            color_palette={named[name]: style.COLORS[name] for name in test.ranks.index},
+            color_palette={name: looks[name].color for name in test.ranks.index},
         )
         for (bar,) in drawn["crossbars"]:
-            bar.set_xdata(sorted(bar.get_xdata()))  # drawn in the order of a set: by chance
-        for label in panel.texts:
-            label.set_color("black")  # light colours cannot be read as text
+            bar.set_xdata(sorted(bar.get_xdata()))  # they come in the random order of a set
+        for label in drawn["labels"]:
+            name, left = label.get_text(), label.get_horizontalalignment() == "right"
+            title, rank = looks[name].title, f"({test.ranks[name]:.2f})"
+            label.set_text(f"{title} {rank}" if left else f"{rank} {title}")
+            label.set_color("black")  # text in a light color is hard to read
         distance = critical_difference(approaches, test.blocks)
         panel.set_title(
             f"{metric}: average rank over {test.blocks} blocks, critical difference {distance:.2f}",
@@ -233,61 +223,63 @@ def critical_differences(tests: Mapping[str, RankTest]) -> Figure:
     return figure
 
 
-def recall_by_size(recalls: pd.DataFrame) -> Figure:
-    """Recall of classes against their training images, a panel a space, the baseline in each.
+def recall_by_size(recalls: pd.DataFrame, looks: Looks) -> Figure:
+    """Draws recall against training images, one panel per family, the baseline in each.
 
     Args:
         recalls: columns approach, images, recall: means of classes of about one size.
+        looks: at least those of the approaches in `recalls`.
     """
-    spaces = {"is": "image space", "fs": "feature space", "ts": "two stages"}
-    figure, (panels,) = style.grid(1, len(spaces), 3.0, sharey=True)
-    for panel, (prefix, space) in zip(panels, spaces.items(), strict=True):
-        for name in APPROACHES:
-            own = recalls[recalls["approach"] == name]
-            if name.partition("_")[0] not in ("baseline", prefix) or own.empty:
-                continue
-            panel.plot(
-                own["images"],
-                own["recall"],
-                style.MARKERS[name],
-                linestyle=style.line_of(name),
-                color=style.COLORS[name],
-                label=APPROACHES[name].title,
-            )
-        panel.set(title=space, xscale="log", xlabel="training images of the class", ylim=(0, 1.02))
+    curves = dict(list(recalls.groupby("approach")))
+    names = [name for name in looks if name in curves]
+    families = [f for f in FAMILIES if f in {looks[name].family for name in names}]
+    families = [f for f in families if f != "baseline"] or families
+    columns = min(3, len(families))
+    rows = -(-len(families) // columns)
+    members = [[name for name in names if looks[name].family in ("baseline", f)] for f in families]
+    outside = max(map(len, members)) > _FEW
+    height = 3.0 * rows + outside * _ROW * -(-len(names) // 5)
+    figure, panels = style.grid(rows, columns, height, sharey=True)
+    flat = _flat(panels, len(families))
+    for panel, family, own in zip(flat, families, members, strict=True):
+        for name in own:
+            curve, look = curves[name], looks[name]
+            panel.plot(curve["images"], curve["recall"], **_lines(look), label=look.title)
+        panel.set(title=FAMILIES[family], xscale="log", xlabel="training images of the class")
+        panel.set_ylim(0, 1.02)
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         panel.xaxis.set_minor_formatter(NullFormatter())
-        if panel.lines:
+        if not outside:
             panel.legend(loc="lower right", fontsize=7)
-    panels[0].set_ylabel("recall")
+    if outside:
+        _legend(figure, flat)
+    for row in panels:
+        row[0].set_ylabel("recall")
     return figure
 
 
-def learning_curves(
-    stage1: Mapping[str, Float[np.ndarray, "epochs 2"]],
-    stage2: Mapping[str, Float[np.ndarray, "epochs 2"]],
-) -> Figure:
-    """Mean training loss and accuracy of each epoch, a row a stage.
+def learning_curves(stage1: Curves, stage2: Curves, looks: Looks) -> Figure:
+    """Draws mean training loss and accuracy of each epoch, one row of panels per stage.
 
     Args:
-        stage1: by approach; one for each network, of those that share it.
-        stage2: by approach; empty where no approach has a stage 2.
+        stage1: curves by the approach that stands for the network.
+        stage2: curves by approach; empty if no approach has a stage 2.
+        looks: at least those of the approaches in both.
     """
     stages = {"stage 1": stage1, "stage 2": stage2}
     stages = {title: curves for title, curves in stages.items() if curves}
-    figure, panels = style.grid(len(stages), 2, 2.1 * len(stages) + 0.2, sharex=True)
+    heights = [max(2.1, 0.4 + _ROW * len(curves)) for curves in stages.values()]
+    figure, panels = style.grid(
+        len(stages), 2, sum(heights) + 0.2, sharex=True, height_ratios=heights
+    )
     for row, (title, curves) in zip(panels, stages.items(), strict=True):
         for panel, column in zip(row, (0, 1), strict=True):
             for name, curve in curves.items():
+                look = looks[name]
+                epochs = np.arange(1, len(curve) + 1)
                 panel.plot(
-                    np.arange(1, len(curve) + 1),
-                    curve[:, column],
-                    style.MARKERS[name],
-                    linestyle=style.line_of(name),
-                    markersize=3.5,
-                    color=style.COLORS[name],
-                    label=APPROACHES[name].title,
+                    epochs, curve[:, column], **_lines(look), markersize=3.5, label=look.title
                 )
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             panel.set_title(f"{title}: training {('loss', 'accuracy')[column]}")
@@ -299,34 +291,48 @@ def learning_curves(
     return figure
 
 
-def costs(groups: pd.DataFrame) -> Figure:
-    """Device time of both stages, and training speed of every cell, by image sampler.
+def costs(cells: pd.DataFrame, looks: Looks) -> Figure:
+    """Draws device time of both stages and training speed of every cell, by network.
 
     Args:
-        groups: columns sampler (an approach that it is shown as), stage1, features, stage2
-            (seconds) and images_per_second; a row a cell of the study.
+        cells: columns network (the approach that stands for it), sampler (title of its image
+            sampler), stage1, features, stage2 (seconds) and images_per_second; one row per cell.
+        looks: at least those of the approaches in `network`.
     """
-    names = list(groups["sampler"].unique())
+    names = cells.groupby("network", sort=False)["sampler"].first()
     figure, ((left, right),) = style.grid(1, 2, 0.9 + 0.36 * len(names), sharey=True)
     start = np.zeros(len(names))
     phases = {"stage1": "stage 1", "features": "features", "stage2": "stage 2"}
-    for (phase, label), color in zip(phases.items(), style.OTHERS, strict=False):
-        minutes = groups.groupby("sampler", sort=False)[phase].sum()[names].to_numpy() / 60
+    for (phase, label), color in zip(phases.items(), style.COLORS, strict=False):
+        minutes = cells.groupby("network", sort=False)[phase].sum().to_numpy() / 60
         left.barh(range(len(names)), minutes, left=start, color=color, label=label, height=0.6)
         start += minutes
-    for y, name in enumerate(names):
-        speed = groups.loc[groups["sampler"] == name, "images_per_second"]
-        color = style.COLORS[name]
-        right.plot(speed, np.full(len(speed), y), style.MARKERS[name], color=color, alpha=0.8)
-    titles = [APPROACHES[name].title.removeprefix("IS ") for name in names]
-    left.set_yticks(range(len(names)), ["no resampling" if t == "Baseline" else t for t in titles])
-    left.invert_yaxis()
+    for y, name in enumerate(names.index):
+        speed = cells.loc[cells["network"] == name, "images_per_second"]
+        right.plot(speed, np.full(len(speed), y), **_points(looks[name]), alpha=0.8)
     left.set(title="device time by image sampler", xlabel="minutes")
-    right.set(title="stage 1, a point a cell", xlabel="training images a second", xlim=(0, None))
-    for panel in (left, right):
-        panel.grid(axis="y", visible=False)
+    right.set(title="stage 1, one point per cell", xlabel="training images/s", xlim=(0, None))
+    _name_rows([left, right], ["no resampling" if n == "none" else n for n in names])
     figure.legend(loc="outside lower center", ncols=3)
     return figure
+
+
+def _points(look: Look) -> dict:
+    """Returns arguments of `plot` for markers without a line."""
+    return {"color": look.color, "marker": look.marker, "linestyle": ""}
+
+
+def _lines(look: Look) -> dict:
+    """Returns arguments of `plot` for markers on a line."""
+    return {"color": look.color, "marker": look.marker, "linestyle": look.line}
+
+
+def _name_rows(panels: Sequence[Axes], titles: Sequence[str]) -> None:
+    """Names the rows of panels that share them, the first on top."""
+    panels[0].set_yticks(range(len(titles)), titles)
+    panels[0].set_ylim(len(titles) - 0.5, -0.5)
+    for panel in panels:
+        panel.grid(axis="y", visible=False)
 
 
 def _scenarios(table: pd.DataFrame | pd.Series) -> list[str]:
@@ -335,7 +341,7 @@ def _scenarios(table: pd.DataFrame | pd.Series) -> list[str]:
 
 
 def _with_original(table: pd.DataFrame | pd.Series, scenario: str) -> pd.DataFrame | pd.Series:
-    """A scenario's values by ratio; ratio 1, where it was run, belongs to all scenarios."""
+    """Returns a scenario's values by ratio; ratio 1, if it was run, belongs to all scenarios."""
     parts = [
         table.xs(name, level="scenario")
         for name in ("original", scenario)
@@ -353,7 +359,7 @@ def _ratio_axis(panel: Axes, table: pd.DataFrame | pd.Series, label: bool = True
 
 
 def _flat(panels: list[list[Axes]], count: int) -> list[Axes]:
-    """The panels in reading order; those that are left over are removed."""
+    """Returns `count` panels in reading order and removes the others."""
     flat = [panel for row in panels for panel in row]
     for panel in flat[count:]:
         panel.remove()
@@ -361,7 +367,7 @@ def _flat(panels: list[list[Axes]], count: int) -> list[Axes]:
 
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend below all panels, each entry once."""
+    """Puts one legend below all panels, with each entry once."""
     entries = {
         label: handle
         for panel in panels

@@ -9,13 +9,24 @@ import jinja2
 from markupsafe import Markup
 
 from twostage_jax import __version__
-from twostage_jax.evaluation.tables import csv
-from twostage_jax.report import beyond, exhibits, precision, provenance, style, verdict
-from twostage_jax.report.blocks import Confusions, Picture, Table
+from twostage_jax.evaluation.sheets import csv
+from twostage_jax.report import (
+    confusion,
+    costs,
+    learning,
+    paper_figures,
+    precision,
+    provenance,
+    ranks,
+    recall,
+    scores,
+    style,
+    verdict,
+)
+from twostage_jax.report.blocks import Block, Confusions, Picture, Section, Table
 from twostage_jax.report.results import Results, read_results
+from twostage_jax.study.folder import StudyFolder
 from twostage_jax.support.files import write_atomically
-
-FOLDER = "report"
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("twostage_jax.report", "templates"),
@@ -32,28 +43,29 @@ def write_report(
     refresh: int | None = None,
     beside: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Makes the report of a study as far as it has come; equal folders give equal bytes.
+    """Writes the report of a study as far as it has come; equal folders give equal bytes.
 
     Args:
-        folder: of the study, with `study.json` and `records`.
-        refresh: seconds after which a browser is to load the page again while the study is not
+        folder: the study's folder, with `study.json` and `records`.
+        refresh: seconds after which a browser loads the page again while the study is not
             complete; None for never.
         beside: the folder of a study that differs in precision only, for a section on what that
             changes; None for no such section.
 
     Returns:
-        the path of the page.
+        The path of the page.
 
     Raises:
         InputError: no study lies there, or one that is damaged or mixed with another; `beside`
-            is not a study as described, or has no partition in common with this one.
+            is no such study, or has no partition in common with this one; the style of an
+            approach cannot be drawn.
         OSError: the disk is full, the folder is read-only, ...; each file is whole or untouched.
     """
     results = read_results(Path(folder))
     other = None if beside is None else precision.read_beside(results, Path(beside))
     files = render(results, None if results.complete else refresh, other)
-    target = Path(folder) / FOLDER
-    # The page comes last, so that a figure that it shows is never older than the page.
+    target = StudyFolder(folder).report
+    # The page is written last, so that its figures are never older than the page.
     for name, text in sorted(files.items(), key=lambda item: item[0].endswith(".html")):
         write_atomically(target / name, text.encode())
     for path in [*target.glob("*.svg"), *target.glob("*.csv")]:
@@ -63,18 +75,23 @@ def write_report(
 
 
 def render(results: Results, refresh: int | None, other: Results | None = None) -> dict[str, str]:
-    """The files of the report: name and text.
+    """Returns the files of the report: name and text.
 
     Args:
-        results: of the study.
+        results: the study.
         refresh: as for `write_report`.
         other: the study that differs in precision only, if there is one to compare with.
     """
-    files = {"metrics.csv": csv(results.scores, {})}
+    files = {"metrics.csv": csv(results.scores)}
     with style.quiet():
-        sections = [part.section(results) for part in (verdict, exhibits, beyond, provenance)]
+        sections = [
+            verdict.section(results),
+            paper_figures.section(results),
+            _beyond_paper(results),
+            provenance.section(results),
+        ]
         if other is not None:
-            sections.insert(-1, precision.section(results, other))  # provenance stays the last
+            sections.insert(-1, precision.section(results, other))  # provenance stays last
         pictures = {}
         for section in sections:
             for block in section.blocks:
@@ -84,7 +101,7 @@ def render(results: Results, refresh: int | None, other: Results | None = None) 
                     files[f"{block.name}.csv"] = block.csv
                 elif isinstance(block, Confusions):
                     files["confusion.csv"] = block.csv
-    # As images and not as elements: the names within one figure do not meet those of another.
+    # As images instead of elements, so that names inside one figure do not clash with another's.
     sources = {
         name: "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
         for name, text in pictures.items()
@@ -101,12 +118,25 @@ def render(results: Results, refresh: int | None, other: Results | None = None) 
     return files
 
 
+def _beyond_paper(results: Results) -> Section:
+    """Returns what the records hold and the paper does not print."""
+    blocks: list[Block] = []
+    if (results.scores["ratio"] > 1).any():
+        blocks += [*ranks.blocks(results), *scores.blocks(results), *recall.blocks(results)]
+    if results.done:
+        blocks += [confusion.block(results), learning.curves(results)]
+    blocks.append(learning.feature_map(results))
+    if results.done:
+        blocks += costs.blocks(results)
+    return Section("beyond", "What the paper does not have", blocks)
+
+
 def _data_name(results: Results) -> str:
     return results.description.source or results.description.settings["dataset"]
 
 
 def _status(results: Results) -> str:
-    """How much of the study is there, in a sentence."""
+    """Returns in one sentence how much of the study is there."""
     done, failed = len(results.done), len(results.failed)
     if results.missing is None:
         return f"{done:,} records done, {failed} failed; the folder does not say how many to expect"
@@ -117,6 +147,6 @@ def _status(results: Results) -> str:
 
 
 def _as_json(data: dict) -> Markup:
-    """JSON that may stand in a script element, whatever the class names hold."""
+    """Returns JSON that is safe in a script element, whatever the class names hold."""
     text = json.dumps(data, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from twostage_jax.report import style
+from twostage_jax.report.looks import PAPER
 from twostage_jax.resampling.plan import Plan
-from twostage_jax.study.exhibit import FeatureExhibit
+from twostage_jax.study.figure_data import FigureFeatures
 
 STEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -18,13 +19,13 @@ STEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 def interpolate(
     pair: UInt8[np.ndarray, "2 h w 3"], steps: Sequence[float] = STEPS
 ) -> UInt8[np.ndarray, "steps h w 3"]:
-    """The images that SMOTE makes of a base and its neighbour, as the study makes them."""
+    """Returns the images that SMOTE makes between a base and its neighbor, as the study does."""
     zeros = np.zeros(len(steps), np.int64)
     return Plan(zeros, zeros + 1, np.array(steps, np.float64), zeros).materialize(pair)
 
 
 def smote(pair: UInt8[np.ndarray, "2 h w 3"]) -> Figure:
-    """Fig. 1: between two real images, which stand at both ends."""
+    """Draws Fig. 1: interpolated images between two real ones, which stand at both ends."""
     figure, (panels,) = style.grid(1, len(STEPS), 1.4)
     for panel, image, step in zip(panels, interpolate(pair), STEPS, strict=True):
         real = step in (0, 1)
@@ -34,7 +35,7 @@ def smote(pair: UInt8[np.ndarray, "2 h w 3"]) -> Figure:
 
 
 def samples(images: UInt8[np.ndarray, "classes n h w 3"], names: Sequence[str]) -> Figure:
-    """Fig. 3: a row of images a class."""
+    """Draws Fig. 3: one row of images per class."""
     classes, count, height, width, _ = images.shape
     gap = 2  # pixels
     sheet = np.full((classes * (height + gap) - gap, count * (width + gap) - gap, 3), 255, np.uint8)
@@ -58,15 +59,15 @@ def _show(panel: Axes, image: UInt8[np.ndarray, "h w 3"]) -> None:
 
 
 def data_flow() -> Figure:
-    """Fig. 2: which data goes where in the two stages of TS SMOTE+RUS."""
+    """Draws Fig. 2: the data flow in the two stages of TS SMOTE+RUS."""
     figure, ((panel,),) = style.grid(1, 1, 3.1)
     panel.set(xlim=(0, 100), ylim=(0, 43))
     panel.axis("off")
-    blue, plum, grey = style.COLORS["is_smote"], style.COLORS["ts_smote_rus"], "#555555"
+    green, plum, gray = PAPER["is_smote"].color, PAPER["ts_smote_rus"].color, "#555555"
     boxes = {
-        "images": (9, 21, "training\nimages,\nimbalanced", grey),
-        "more": (38, 33, "balanced\nimages", blue),
-        "network": (82, 33, "network:\nlayers and head", blue),
+        "images": (9, 21, "training\nimages,\nimbalanced", gray),
+        "more": (38, 33, "balanced\nimages", green),
+        "network": (82, 33, "network:\nlayers and head", green),
         "layers": (38, 9, "trained layers,\nfixed", plum),
         "features": (60, 9, "features", plum),
         "head": (82, 9, "head,\nfine-tuned", plum),
@@ -89,18 +90,18 @@ def data_flow() -> Figure:
         ((17, 18), (30, 9), "3 pass the\noriginal images", (18.5, 8.5)),
         ((46, 9), (52, 9), "4", (49, 11)),
         ((68, 9), (74, 9), "5, 6", (71, 11)),
-        ((82, 27.6), (82, 14.6), "head goes on", (84, 20.5)),
-        ((76, 27.6), (42, 14.6), "layers stay", (51, 22.5)),
+        ((82, 27.6), (82, 14.6), "head continues", (84, 20.5)),
+        ((76, 27.6), (42, 14.6), "layers stay fixed", (51, 22.5)),
     ]
     for start, end, text, (x, y) in arrows:
         panel.add_patch(
             FancyArrowPatch(
-                start, end, arrowstyle="-|>", mutation_scale=11, color=grey, linewidth=1.1
+                start, end, arrowstyle="-|>", mutation_scale=11, color=gray, linewidth=1.1
             )
         )
-        side = "left" if text == "head goes on" else "center"
+        side = "left" if text == "head continues" else "center"
         panel.text(x, y, text, ha=side, va="center", fontsize=8, color="#333333")
-    panel.text(60, 41, "stage 1: image space", ha="center", color=blue, fontsize=9)
+    panel.text(60, 41, "stage 1: image space", ha="center", color=green, fontsize=9)
     panel.text(
         60,
         0.5,
@@ -112,31 +113,31 @@ def data_flow() -> Figure:
     return figure
 
 
-def feature_map(exhibit: FeatureExhibit, names: Sequence[str]) -> Figure:
-    """The hidden layer's view of the test images, before and after stage 2, in one plane."""
+def feature_map(features: FigureFeatures, names: Sequence[str]) -> Figure:
+    """Draws the hidden layer's activations of test images before and after stage 2."""
     figure, (panels,) = style.grid(1, 2, 4.3)
-    both = np.concatenate([exhibit.before, exhibit.after])
-    # A square around all points: a step is as long in either direction and in either panel.
+    both = np.concatenate([features.before, features.after])
+    # Both panels are one square around all points, so that distances are comparable.
     center = (both.max(axis=0) + both.min(axis=0)) / 2
     reach = 0.53 * (both.max(axis=0) - both.min(axis=0)).max() or 1.0
-    stages = {"after stage 1": exhibit.before, "after stage 2": exhibit.after}
+    stages = {"after stage 1": features.before, "after stage 2": features.after}
     for panel, (title, points) in zip(panels, stages.items(), strict=True):
         for label, name in enumerate(names):
-            own = points[exhibit.label == label]
+            own = points[features.label == label]
             panel.scatter(
                 own[:, 0],
                 own[:, 1],
                 s=11,
-                marker=style.OTHER_MARKERS[label % len(style.OTHER_MARKERS)],
-                color=style.OTHERS[label % len(style.OTHERS)],
+                marker=style.MARKERS[label % len(style.MARKERS)],
+                color=style.COLORS[label % len(style.COLORS)],
                 alpha=0.75,
                 linewidths=0,
                 label=name.replace("_", " "),
             )
         panel.set(title=title, xlim=center[0] + [-reach, reach], ylim=center[1] + [-reach, reach])
         panel.set_box_aspect(1)
-        panel.set_xlabel(f"component 1 ({exhibit.variance[0]:.0%} of variance)")
-    panels[0].set_ylabel(f"component 2 ({exhibit.variance[1]:.0%})")
+        panel.set_xlabel(f"component 1 ({features.variance[0]:.0%} of variance)")
+    panels[0].set_ylabel(f"component 2 ({features.variance[1]:.0%})")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
     return figure

@@ -1,5 +1,6 @@
-"""What the precision changes: a study minus another that differs from it in `precision` only."""
+"""Section: differences between a study and another one that differs from it in precision only."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ from twostage_jax.evaluation.statistics import (
 from twostage_jax.evaluation.tables import METRICS
 from twostage_jax.report.blocks import Block, Notice, Section, Table, Text, make_table
 from twostage_jax.report.results import Results, read_results
-from twostage_jax.study.approaches import APPROACHES
 from twostage_jax.support.errors import InputError
 
 _DECIMALS = 4  # one more than in the verdict: these differences are small
@@ -25,8 +25,8 @@ def read_beside(results: Results, folder: Path) -> Results:
     """Reads the study to compare with.
 
     Args:
-        results: of the study that the report is of.
-        folder: of the other study.
+        results: the report's study.
+        folder: folder of the other study.
 
     Raises:
         InputError: no whole study lies there, its settings differ in more than the precision or
@@ -34,7 +34,7 @@ def read_beside(results: Results, folder: Path) -> Results:
         OSError: a file is unreadable.
     """
     other = read_results(folder)
-    own, its = results.description.settings, other.description.settings
+    own, its = results.settings, other.settings
     names = sorted(own.keys() | its.keys())
     others = [name for name in names if name != "precision" and _differs(own, its, name)]
     if others:
@@ -61,29 +61,29 @@ def _differs(own: dict, its: dict, name: str) -> bool:
 
 
 def section(results: Results, other: Results) -> Section:
-    """One sentence, what limits it, and the table of all differences.
+    """Returns one sentence, its limits, and the table of all differences.
 
     Args:
-        results: of the study that the report is of.
+        results: the report's study.
         other: as `read_beside` returns it.
     """
     ours, theirs = _precision(results), _precision(other)
     rows = compare(results, other)
-    blocks: list[Block] = [Text((sentence(rows, ours, theirs),))]
+    blocks: list[Block] = [Text((sentence(rows, ours, theirs, results.titles),))]
     if not (results.complete and other.complete):
         blocks.append(
             Notice(
-                "At least one of the two studies is not complete, or does not say what it is to "
-                "cover: this is of the partitions that both have, which need not be the same for "
-                "every approach."
+                "At least one of the two studies is not complete, or its folder does not list its "
+                "records. The comparison uses the partitions that both have, which need not be the "
+                "same for every approach."
             )
         )
-    blocks.append(_table(rows, ours, theirs, other.description.settings_hash))
+    blocks.append(_table(rows, ours, theirs, results.titles, other.description.settings_hash))
     return Section("precision", "What the precision changes", blocks)
 
 
 def compare(results: Results, other: Results) -> dict[str, list[Difference]]:
-    """This study minus the other in each metric, by approach, over the partitions of both.
+    """Compares this study minus the other in each metric, by approach, on common partitions.
 
     Approaches without a common partition above ratio 1 are left out.
     """
@@ -100,13 +100,16 @@ def compare(results: Results, other: Results) -> dict[str, list[Difference]]:
     return compared
 
 
-def sentence(rows: dict[str, list[Difference]], ours: str, theirs: str) -> str:
-    """What the precision changes in AvAcc, over all approaches.
+def sentence(
+    rows: Mapping[str, list[Difference]], ours: str, theirs: str, titles: Mapping[str, str]
+) -> str:
+    """Says what the precision changes in AvAcc, over all approaches.
 
     Args:
         rows: as `compare` returns them, not empty.
         ours: the precision of the report's study.
-        theirs: that of the other.
+        theirs: the precision of the other.
+        titles: at least those of the approaches in `rows`, by name.
     """
     differences = {approach: own[METRICS.index("AvAcc")] for approach, own in rows.items()}
     count = f"{len(rows)} approach{'es' * (len(rows) != 1)}"
@@ -115,7 +118,7 @@ def sentence(rows: dict[str, list[Difference]], ours: str, theirs: str) -> str:
     bounded = [own for own in differences.values() if len(own.by_fold) > 1]
     if not bounded:
         return f"{found}one fold gives no interval: nothing can be said about chance."
-    apart = [APPROACHES[name].title for name, own in differences.items() if _excludes_zero(own)]
+    apart = [titles[name] for name, own in differences.items() if _excludes_zero(own)]
     found += f"of {len(bounded)} interval{'s' * (len(bounded) != 1)} "
     if apart:
         found += f"{len(apart)} exclude{'s' * (len(apart) == 1)} 0 ({', '.join(apart)})"
@@ -127,20 +130,26 @@ def sentence(rows: dict[str, list[Difference]], ours: str, theirs: str) -> str:
 
 
 def _excludes_zero(own: Difference) -> bool:
-    """As printed: an end that prints as 0 does not leave out 0. No interval leaves out nothing."""
+    """As printed: an interval whose end prints as 0 holds 0. NaN ends exclude nothing."""
     return round(own.low, _DECIMALS) > 0 or round(own.high, _DECIMALS) < 0
 
 
 def _precision(results: Results) -> str:
-    return results.description.settings["precision"]
+    return results.settings["precision"]
 
 
-def _table(rows: dict[str, list[Difference]], ours: str, theirs: str, settings_hash: str) -> Table:
+def _table(
+    rows: Mapping[str, list[Difference]],
+    ours: str,
+    theirs: str,
+    titles: Mapping[str, str],
+    settings_hash: str,
+) -> Table:
     frame = pd.DataFrame(
         [
             {
                 "metric": own.metric,
-                "approach": APPROACHES[approach].title,
+                "approach": titles[approach],
                 "difference": own.mean,
                 "low": own.low,
                 "high": own.high,
@@ -158,24 +167,17 @@ def _table(rows: dict[str, list[Difference]], ours: str, theirs: str, settings_h
         f"{settings_hash[:12]}), paired by partition above ratio 1, averaged within each fold, "
         f"then over the folds; positive: {ours} scores higher. The interval is the "
         f"{CONFIDENCE:.0%} percentile bootstrap over folds ({RESAMPLES:,} resamples), as in the "
-        "verdict, and not corrected for the number of rows. Approaches share networks and images: "
-        "their rows do not count as independent. Devices and versions are not settings and may "
-        "differ too: see the provenance on each study's page.",
+        "verdict; it is not corrected for the number of rows. Approaches share networks and "
+        "images, so that their rows are not independent. Devices and versions are not settings "
+        "and may differ, too: see the provenance on each study's page.",
         frame,
-        header={
+        {
             "metric": "Metric",
             "approach": "Approach",
-            "difference": "Difference",
-            "low": "from",
-            "high": "to",
-            "partitions": "Partitions",
-            "folds": "Folds",
-        },
-        decimals={
-            "difference": _DECIMALS,
-            "low": _DECIMALS,
-            "high": _DECIMALS,
-            "partitions": 0,
-            "folds": 0,
+            "difference": ("Difference", _DECIMALS),
+            "low": ("from", _DECIMALS),
+            "high": ("to", _DECIMALS),
+            "partitions": ("Partitions", 0),
+            "folds": ("Folds", 0),
         },
     )

@@ -1,72 +1,73 @@
-"""Where the numbers come from: settings, commands, versions, data, and what is not there."""
+"""Section: where the numbers come from (settings, commands, data), and what is absent."""
 
 from collections import Counter
 from typing import NamedTuple
 
 import pandas as pd
 
+from twostage_jax.evaluation.tables import find_approaches
 from twostage_jax.report.blocks import Block, Notice, Section, Table, Text, make_table
 from twostage_jax.report.charts import title_of
 from twostage_jax.report.results import Results
-from twostage_jax.study.approaches import APPROACHES
 
 _SILENT = "silent"
 
 
 class Point(NamedTuple):
-    """A point of the protocol: what it decides, and the paper's value or silence."""
+    """A setting in words, and the paper's value of it."""
 
     meaning: str
     paper: str
 
 
-# Settings of a study that a record depends on; `dataset`, `fingerprint` and `classes` apart.
 SETTINGS = {
     "image_size": Point("image height and width (pixels)", "150 x 150"),
     "weights": Point("initial weights (SHA-256 of the file, or random)", "ImageNet"),
-    "width": Point("MobileNet's width multiplier", "1.0, not named"),
+    "network": Point("backbone", "MobileNet"),
+    "width": Point("width multiplier of the network's channels", "1.0, not named"),
     "epochs": Point("epochs, in each stage", "20"),
-    "batch_size": Point("samples a step; the last, partial batch is kept", "32"),
+    "batch_size": Point("samples per step; the last, partial batch is kept", "32"),
     "learning_rate": Point("RMSprop's step size, in both stages", "0.0001"),
     "decay": Point("RMSprop's decay", _SILENT),
     "epsilon": Point("RMSprop's epsilon", _SILENT),
     "epsilon_in_root": Point("epsilon inside the root (Keras 3), not outside (Keras 2)", _SILENT),
     "bn_momentum": Point("momentum of the batch statistics", _SILENT),
-    "k_neighbors": Point("SMOTE's neighbours", "5"),
+    "k_neighbors": Point("neighbors that over-samplers interpolate towards", "5"),
     "fresh_head": Point("stage 2 starts from a new head, not from stage 1's", "False: fine-tune"),
     "precision": Point("precision of products and activations", _SILENT),
     "seed": Point("seed of every random stream", _SILENT),
 }
+"""What a record depends on, apart from the data: `dataset`, `fingerprint` and `classes`."""
 
-# What the program does in one way only, where the paper leaves it open.
 FIXED = {
     "folds": "stratified, shuffled, ten; keyed by file name",
-    "class order": "one random order a fold, shared by all scenarios and ratios (as the paper)",
-    "nesting": "a class keeps the first n / r images of one random order a fold",
-    "test folds": "carry the partition's imbalance; whole ones are scored beside them",
+    "class order": "one random order per fold, shared by all scenarios and ratios, as in the paper",
+    "nesting": "a class keeps the first n / r images of one random order per fold",
+    "test folds": "carry the partition's imbalance; the whole folds are scored beside them",
     "model choice": "the last epoch; no validation set",
-    "regularisation": "no dropout, no weight decay, no augmentation",
-    "batch normalisation": "stage 1 trains all layers in training mode; features in inference mode",
-    "stage 2": "trains on features of the original images; the optimizer starts anew",
-    "interpolated images": "numbers, not rounded, never wrapped around at 256",
+    "regularization": "no dropout, no weight decay, no augmentation",
+    "batch normalization": "stage 1 trains all layers in training mode; features in inference mode",
+    "stage 2": "trains on features of the original images; the optimizer starts afresh",
+    "interpolated images": "real numbers, not rounded, never wrapped around at 256",
     "MAvG": "0 where one recall is 0",
     "ties": "equal scores share the mean of their ranks",
 }
+"""What the program does in one way only, where the paper leaves it open."""
 
 
 def section(results: Results) -> Section:
-    """Everything that a reader needs to compute the same again."""
+    """Returns everything that a reader needs to repeat the study."""
     description = results.description
-    settings = description.settings
+    settings = results.settings
     counts = description.class_counts
     data = (
         f"Data: {settings['dataset']} ({description.source}), {sum(counts):,} images of "
-        f"{len(settings['classes'])} classes, {min(counts)} to {max(counts)} a class. "
+        f"{len(settings['classes'])} classes, {min(counts)} to {max(counts)} per class. "
         f"Fingerprint of images, labels and names: {settings['fingerprint']}."
         if counts
         else f"Data: {settings['dataset']}, fingerprint {settings['fingerprint']}."
     )
-    text = [data, f"Settings: SHA-256 {description.settings_hash}; every record bears it."]
+    text = [data, f"Settings: SHA-256 {description.settings_hash}; every record holds it."]
     text += [f"Command: {command}" for command in description.commands]
     text += _machines(results)
     blocks: list[Block] = [*_gaps(results), Text(tuple(text)), _settings(results), _fixed()]
@@ -74,7 +75,7 @@ def section(results: Results) -> Section:
 
 
 def _machines(results: Results) -> list[str]:
-    """Devices and versions, with the number of records of each."""
+    """Returns one sentence per device and versions, with its number of records."""
     made = Counter(
         (record.device, ", ".join(f"{name} {v}" for name, v in sorted(record.versions.items())))
         for record in results.records
@@ -86,13 +87,14 @@ def _machines(results: Results) -> list[str]:
 
 
 def _gaps(results: Results) -> list[Block]:
-    """Which records are missing or failed."""
+    """Returns which records are missing or failed."""
     blocks: list[Block] = []
     if results.missing is None:
         blocks.append(
             Notice(
-                "study.json does not say what this study is to cover (an earlier version made it), "
-                "so that missing records cannot be told; start its last command again to mend it."
+                "study.json does not list the records of this study because an earlier version "
+                "made it. Missing records cannot be told; run the study's last command again to "
+                "add the list."
             )
         )
     rows = [(key, "missing", "") for key in results.missing or []]
@@ -101,13 +103,14 @@ def _gaps(results: Results) -> list[Block]:
         if results.missing == []:
             blocks.append(Text((f"All {len(results.done):,} records are there and done.",)))
         return blocks
+    approaches = find_approaches({key.approach for key, *_ in rows}, results.description.recipes)
     frame = pd.DataFrame(
         [
             {
                 "scenario": title_of(key.scenario),
                 "ratio": f"{key.ratio:g}",
                 "fold": str(key.fold),
-                "approach": APPROACHES[key.approach].title,
+                "approach": approaches[key.approach].title,
                 "state": state,
                 "reason": reason,
             }
@@ -120,9 +123,9 @@ def _gaps(results: Results) -> list[Block]:
         make_table(
             "gaps",
             "Records that are missing or failed",
-            "The same command again computes them, and only them.",
+            "The same command computes these records, and only these, when it is run again.",
             cells,
-            header={
+            {
                 "scenario": "Scenario",
                 "ratio": "IR",
                 "approach": "Approach",
@@ -130,7 +133,6 @@ def _gaps(results: Results) -> list[Block]:
                 "state": "State",
                 "reason": "Reason",
             },
-            decimals={},
             folded=len(cells) > 12,
         )
     )
@@ -138,7 +140,10 @@ def _gaps(results: Results) -> list[Block]:
 
 
 def _settings(results: Results) -> Table:
-    settings = results.description.settings
+    settings = results.settings
+    # A setting that this version does not know is shown as well.
+    others = settings.keys() - SETTINGS.keys() - {"dataset", "fingerprint", "classes"}
+    points = {name: SETTINGS.get(name, Point("-", "-")) for name in [*SETTINGS, *sorted(others)]}
     frame = pd.DataFrame(
         [
             {
@@ -147,26 +152,25 @@ def _settings(results: Results) -> Table:
                 "value": _short(settings.get(name, "-")),
                 "paper": point.paper,
             }
-            for name, point in SETTINGS.items()
+            for name, point in points.items()
         ]
     )
     return make_table(
         "settings",
         "Settings, and what the paper says",
-        "Every option that a record depends on; silent: the paper does not say.",
+        "Every option that a record depends on. Silent: the paper does not say.",
         frame,
-        header={
+        {
             "setting": "Setting",
             "meaning": "Meaning",
             "value": "Used here",
             "paper": "The paper",
         },
-        decimals={},
     )
 
 
 def _short(value) -> str:
-    """A setting as printed: of a checksum the beginning, which is enough to tell."""
+    """Returns a setting as printed; of a checksum, the first 16 digits are enough."""
     text = " x ".join(map(str, value)) if isinstance(value, list) else str(value)
     return f"{text[:16]}..." if len(text) > 32 else text
 
@@ -176,8 +180,7 @@ def _fixed() -> Table:
     return make_table(
         "choices",
         "Choices that are not options",
-        "What the paper leaves open, or nearly so, and this program does in one way.",
+        "What the paper leaves open, wholly or in part, and this program does in one way only.",
         frame,
-        header={"point": "Point", "choice": "What is done"},
-        decimals={},
+        {"point": "Point", "choice": "What is done"},
     )

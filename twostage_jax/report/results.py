@@ -1,4 +1,4 @@
-"""What a study's folder holds, read, checked and scored once for all parts of the report."""
+"""What a study's folder holds: read, checked and scored once for all parts of the report."""
 
 import dataclasses
 from functools import cached_property
@@ -7,17 +7,20 @@ from pathlib import Path
 import pandas as pd
 
 from twostage_jax.evaluation import paper
-from twostage_jax.evaluation.tables import Tables, make_tables
-from twostage_jax.study.approaches import APPROACHES
-from twostage_jax.study.description import Description, read_description
-from twostage_jax.study.exhibit import (
-    FeatureExhibit,
-    ImageExhibit,
-    read_feature_exhibit,
-    read_image_exhibit,
+from twostage_jax.evaluation.statistics import find_proposed
+from twostage_jax.evaluation.tables import Tables, find_approaches, make_tables
+from twostage_jax.report.looks import Look, make_looks
+from twostage_jax.study.approaches import Approach
+from twostage_jax.study.figure_data import (
+    FigureFeatures,
+    FigureImages,
+    read_figure_features,
+    read_figure_images,
 )
-from twostage_jax.study.record import Record, RecordKey, read_records
+from twostage_jax.study.folder import Description, StudyFolder, read_description, read_records
+from twostage_jax.study.record import Record, RecordKey
 from twostage_jax.support.errors import InputError
+from twostage_jax.training.protocol import complete_settings
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,13 +36,18 @@ class Results:
     """Scores on the whole test folds."""
     why_absent: str | None
     """Why the paper's numbers do not belong beside these, None if they do."""
-    images: ImageExhibit | None
-    features: FeatureExhibit | None
+    images: FigureImages | None
+    features: FigureFeatures | None
+
+    @cached_property
+    def settings(self) -> dict:
+        """The settings of the study, with the default of its day for each that it lacks."""
+        return complete_settings(self.description.settings)
 
     @property
     def classes(self) -> list[str]:
         """Names of the classes."""
-        return self.description.settings["classes"]
+        return self.settings["classes"]
 
     @property
     def done(self) -> list[Record]:
@@ -48,67 +56,90 @@ class Results:
 
     @property
     def failed(self) -> list[Record]:
-        """The records that have a reason instead."""
+        """The records that have a reason instead of scores."""
         return [record for record in self.records if record.status == "failed"]
 
     @cached_property
     def missing(self) -> list[RecordKey] | None:
-        """What the study is to cover and has no record of; None where the folder does not say."""
+        """Keys of the study without a record; None if the folder does not list its keys."""
         if not self.description.records:
             return None
-        expected = {RecordKey.from_path(Path(path)) for path in self.description.records}
-        return sorted(expected - {record.key for record in self.records})
+        return sorted(set(self.description.keys) - {record.key for record in self.records})
 
     @property
     def complete(self) -> bool:
-        """Whether all that the study is to cover is done."""
+        """Whether all records of the study are done."""
         return not self.failed and self.missing == []
 
     @property
     def scores(self) -> pd.DataFrame:
-        """A row a record, see `tables.metrics_frame`."""
+        """One row per record, see `tables.metrics_frame`."""
         return self.imbalanced.metrics
 
     @property
-    def approaches(self) -> list[str]:
-        """Those that have a score, in the paper's order."""
-        there = set(self.scores["approach"])
-        return [name for name in APPROACHES if name in there]
+    def approaches(self) -> dict[str, Approach]:
+        """The approaches that have a score, in the order of tables."""
+        return self.imbalanced.approaches
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """The title of each of `approaches`."""
+        return {name: approach.title for name, approach in self.approaches.items()}
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        """How charts show each of `approaches`."""
+        return make_looks(self.approaches)
+
+    @cached_property
+    def proposed(self) -> str | None:
+        """The approach that the verdict is about, see `statistics.find_proposed`."""
+        return find_proposed(self.scores)
+
+    def title(self, name: str) -> str:
+        """The title of any approach, with or without a score."""
+        return find_approaches([name], self.description.recipes)[name].title
 
 
 def read_results(folder: Path) -> Results:
     """Reads a study's folder.
 
     Raises:
-        InputError: no study lies there, a file is damaged, or records or exhibits of another
+        InputError: no study lies there, a file is damaged, or records or figure data of another
             study are among those of this one.
         OSError: a file is unreadable.
     """
-    description = read_description(folder)
+    description, paths = read_description(folder), StudyFolder(folder)
     if description is None:
         raise InputError(
             f"found no study.json in {folder}; expected the folder of a study, such as "
             "results/demo-synthetic; check the path"
         )
-    records = read_records(folder / "records") if (folder / "records").exists() else []
+    records = read_records(paths.records) if paths.records.exists() else []
     for record in records:
         if record.settings_hash != description.settings_hash:
             raise InputError(
-                f"record {record.key.path} has the settings {record.settings_hash[:12]}, "
-                f"study.json of {folder} {description.settings_hash[:12]}; expected one study; "
-                "keep each study in a folder of its own"
+                f"record {record.key} has the settings {record.settings_hash[:12]}, study.json of "
+                f"{folder} {description.settings_hash[:12]}; expected one study; keep each study "
+                "in a folder of its own"
             )
-    settings, counts = description.settings, description.class_counts
-    why = paper.why_not_comparable(settings, counts, records, "imbalanced")
-    keys = {RecordKey.from_path(Path(path)) for path in description.records}
+    settings, recipes = description.settings, description.recipes
+    why = paper.why_not_comparable(settings, description.class_counts, records, "imbalanced")
+    imbalanced, balanced = (
+        make_tables(
+            records, expected=description.keys, why_absent=absent, recipes=recipes, test=test
+        )
+        for test, absent in (
+            ("imbalanced", why),
+            ("balanced", "the paper's test folds are imbalanced"),
+        )
+    )
     return Results(
         description=description,
         records=records,
-        imbalanced=make_tables(records, expected=keys, why_absent=why),
-        balanced=make_tables(
-            records, expected=keys, why_absent="the paper's test folds are not", test="balanced"
-        ),
+        imbalanced=imbalanced,
+        balanced=balanced,
         why_absent=why,
-        images=read_image_exhibit(folder, description.settings_hash),
-        features=read_feature_exhibit(folder, description.settings_hash),
+        images=read_figure_images(folder, description.settings_hash),
+        features=read_figure_features(folder, description.settings_hash),
     )

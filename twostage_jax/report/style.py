@@ -1,4 +1,4 @@
-"""One quiet style for all charts: a colour and a marker an approach, the same everywhere."""
+"""One plain style for all charts, and the colors of what is not an approach."""
 
 import contextlib
 import io
@@ -8,38 +8,12 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# P. Tol's "muted" scheme, made for readers with any colour vision; the baseline is black, for his
-# grey and most others are near the wine red to a reader without green cones.
-COLORS = {
-    "baseline": "#000000",
-    "is_rus": "#DDCC77",
-    "is_ros": "#999933",
-    "is_smote": "#117733",
-    "fs_rus": "#88CCEE",
-    "fs_ros": "#44AA99",
-    "fs_smote": "#332288",
-    "ts_smote_smote": "#CC6677",
-    "ts_smote_rus": "#882255",
-}
-# The sampler of the last stage decides the marker, so that print without colour can be read.
-MARKERS = {
-    "baseline": "D",
-    "is_rus": "v",
-    "is_ros": "s",
-    "is_smote": "o",
-    "fs_rus": "v",
-    "fs_ros": "s",
-    "fs_smote": "o",
-    "ts_smote_smote": "X",
-    "ts_smote_rus": "P",
-}
-LINES = {"baseline": "-", "is": "--", "fs": ":", "ts": "-"}
+# For classes, scenarios and ratios (Okabe and Ito, 2008, without their yellow).
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#999999")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-# For what is not an approach: classes, scenarios, ratios (Okabe and Ito, 2008, less its yellow).
-OTHERS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#999999")
-OTHER_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-
-WIDTH = 7.2  # inches, of every chart: on the page 100 % of the column
+WIDTH = 7.2
+"""Width of every chart in inches: the page shows it at the width of its column."""
 
 _RC = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
@@ -62,9 +36,9 @@ _RC = {
     "lines.linewidth": 1.4,
     "lines.markersize": 5,
     "figure.facecolor": "white",
-    # Outlines instead of characters: no reader's fonts can move a label over another.
+    # Text as outlines, so that the fonts of a reader cannot move labels over each other.
     "svg.fonttype": "path",
-    # Names of clip paths and markers follow from this and not from chance: equal records give
+    # Names of clip paths and markers follow from this instead of chance, so that equal records give
     # equal bytes.
     "svg.hashsalt": "twostage_jax",
 }
@@ -72,24 +46,26 @@ _RC = {
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Charts made and saved within have the style."""
+    """Applies the style to charts that are made and saved inside the block."""
     with matplotlib.rc_context(_RC):
         yield
 
 
-def line_of(approach: str) -> str:
-    """Line style of an approach: that of its space."""
-    return LINES[approach.partition("_")[0]]
-
-
 def grid(rows: int, columns: int, height: float, **options) -> tuple[Figure, list[list[Axes]]]:
-    """A chart of the common width with panels; `height` is in inches."""
+    """Returns a chart of the common width with panels, and the panels by row and column.
+
+    Args:
+        rows: number of rows of panels.
+        columns: number of columns of panels.
+        height: of the chart, in inches.
+        options: further arguments of `Figure.subplots`.
+    """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
 
 
 def svg(figure: Figure) -> str:
-    """The chart as SVG text, which depends on nothing but the chart."""
+    """Returns the chart as SVG text that depends on nothing but the chart."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return out.getvalue()

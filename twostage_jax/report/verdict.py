@@ -1,75 +1,101 @@
-"""The report's first section: does two-stage resampling win here, by how much, how sure is that."""
+"""Section: whether the proposed approach wins here, by how much and how certainly."""
+
+from collections.abc import Mapping
 
 import pandas as pd
 
+from twostage_jax.evaluation import paper
 from twostage_jax.evaluation.statistics import (
     CONFIDENCE,
     FEWEST_FOLDS,
-    PROPOSED,
     RESAMPLES,
     Difference,
+    find_rivals,
     paired_difference,
-    rivals,
 )
 from twostage_jax.evaluation.tables import METRICS
 from twostage_jax.report import charts
 from twostage_jax.report.blocks import Block, Notice, Picture, Section, Table, Text, make_table
+from twostage_jax.report.looks import Look
 from twostage_jax.report.results import Results
-from twostage_jax.study.approaches import APPROACHES
 
-_TITLE = APPROACHES[PROPOSED].title
+Rows = Mapping[str, list[Difference]]
 
 
 def section(results: Results) -> Section:
-    """The verdict in sentences, a table and a chart."""
-    blocks: list[Block] = []
-    rows = compare(results.scores)
+    """Returns the verdict in sentences, a table and a chart."""
+    rows = compare(results)
     if not rows:
-        blocks.append(
-            Notice(
-                f"No verdict yet: {_TITLE} and another approach need a record in the same "
-                "partition above ratio 1."
-            )
+        proposed = results.title(results.proposed or paper.PROPOSED)
+        return Section(
+            "verdict",
+            "Verdict",
+            [
+                Notice(
+                    f"No verdict yet: it needs two approaches, {proposed} among them if the study "
+                    "has it, with scores in the same partition above ratio 1."
+                )
+            ],
         )
-        return Section("verdict", "Verdict", blocks)
-    blocks.append(Text(tuple(sentence(who, own[0]) for who, own in rows.items())))
+    titles, own = results.titles, results.titles[results.proposed]
+    blocks: list[Block] = [
+        Text(tuple(sentence(who, of_rival[0], own, titles) for who, of_rival in rows.items()))
+    ]
+    if results.proposed != paper.PROPOSED:
+        blocks.insert(
+            0,
+            Notice(
+                f"This study has no scores of {results.title(paper.PROPOSED)}, the approach that "
+                f"the paper proposes. {own} takes its place because it has the highest mean AvAcc. "
+                "It was chosen on the same partitions that follow, which favors it."
+            ),
+        )
     folds = len(next(iter(rows.values()))[0].by_fold)
     if (caution := _caution(folds)) is not None:
         blocks.append(Notice(caution))
     if not results.complete:
         blocks.append(
             Notice(
-                "The study is not complete, or does not say what it is to cover: all this is of "
-                "the partitions that are there, which need not be the same in every fold."
+                "The study is not complete, or its folder does not list its records. All of this "
+                "is about the partitions that are there, which need not be the same in every fold."
             )
         )
-    blocks += [_picture(rows), _table(rows), _order(results)]
+    blocks += [_picture(rows, own, results.looks), _table(rows, own, titles), _order(results)]
     return Section("verdict", "Verdict", blocks)
 
 
-def compare(frame: pd.DataFrame) -> dict[str, list[Difference]]:
-    """The differences in each metric, by rival; rivals without a common partition are left out."""
+def compare(results: Results) -> Rows:
+    """Compares the proposed approach with each rival in each metric.
+
+    Returns:
+        The differences in the order of `METRICS`, by description of the rival. A rival without a
+        common partition is left out.
+    """
+    own, frame = results.proposed, results.scores
+    if own is None:
+        return {}
     compared = {
-        who: [paired_difference(frame, metric, rival) for metric in METRICS]
-        for who, rival in rivals(frame).items()
+        who: [paired_difference(frame, metric, rival, own=own) for metric in METRICS]
+        for who, rival in find_rivals(frame, results.approaches, own).items()
     }
-    return {who: own for who, own in compared.items() if None not in own}
+    return {who: found for who, found in compared.items() if None not in found}
 
 
-def order(table2: pd.DataFrame) -> pd.DataFrame:
-    """Table II's approaches from first to last, by mean score.
+def order(table2: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+    """Sorts the approaches of Table II by mean score, the best first.
 
     Args:
         table2: as `tables.table2` returns it.
+        titles: at least those of its approaches, by name.
 
     Returns:
-        Columns place and one a metric: approach, mean and average rank as printed.
+        Columns place and one per metric: approach, mean and average rank as printed.
     """
     columns = {}
     for metric in METRICS:
         own = table2[table2["metric"] == metric].sort_values("mean", ascending=False, kind="stable")
         columns[metric] = [
-            f"{APPROACHES[row['approach']].title} {row['mean']:.3f} ({row['average_rank']:.2f})"
+            f"{titles[row['approach']]} {row['mean']:.3f} ({row['average_rank']:.2f})"
             for row in own.to_dict("records")
         ]
     frame = pd.DataFrame(columns)
@@ -77,14 +103,21 @@ def order(table2: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def sentence(who: str, difference: Difference) -> str:
-    """What may be said of one comparison, and no more."""
-    name = APPROACHES[difference.rival].title
-    rival = who if difference.rival == "baseline" else f"{who}, {name}"
+def sentence(who: str, difference: Difference, own: str, titles: Mapping[str, str]) -> str:
+    """Says what one comparison supports, and no more.
+
+    Args:
+        who: description of the rival.
+        difference: of the proposed approach and the rival.
+        own: title of the proposed approach.
+        titles: at least the rival's, by name.
+    """
+    name = titles[difference.rival]
+    rival = who if who == f"the {name.lower()}" else f"{who}, {name}"
     size = f"{abs(difference.mean):.3f}"
     where = {1: f"{size} above", -1: f"{size} below", 0: "level with"}[_sign(difference.mean)]
     folds = len(difference.by_fold)
-    found = f"In {difference.metric}, {_TITLE} is {where} {rival}"
+    found = f"In {difference.metric}, {own} is {where} {rival}"
     won = f"it is ahead in {difference.ahead} of {_count(difference.partitions, 'partition')}"
     if folds < 2:
         return f"{found}; {won}. One fold gives no interval: nothing can be said about chance."
@@ -113,15 +146,15 @@ def _count(number: int, noun: str) -> str:
 def _caution(folds: int) -> str | None:
     if folds < 2:
         return (
-            "One fold only. Intervals come from the differences between folds: with one there are "
-            "none. Run more folds (--folds)."
+            "This study has one fold. Intervals come from the differences between folds, so that "
+            "there are none. Run more folds (--folds)."
         )
     if folds >= FEWEST_FOLDS:
         return None
     return (
-        f"{folds} folds give a coarse interval, narrower than the truth. If two approaches were "
-        f"equally good, all {folds} folds would still lean one way with probability "
-        f"{2.0 ** (1 - folds):.0%}; below {FEWEST_FOLDS} folds this page therefore decides nothing."
+        f"An interval over {folds} folds is coarse and narrower than the truth. If two approaches "
+        f"were equally good, all {folds} folds would still lean one way with probability "
+        f"{2.0 ** (1 - folds):.0%}. Below {FEWEST_FOLDS} folds this page therefore decides nothing."
     )
 
 
@@ -129,62 +162,60 @@ def _order(results: Results) -> Table:
     return make_table(
         "order",
         "The order of Table II",
-        "From the first to the last by mean score; in parentheses the average rank, 1 is best.",
-        order(results.imbalanced.ranking.table),
-        header={"place": "Place"} | {metric: metric for metric in METRICS},
-        decimals={},
+        "Approaches by mean score, the best first; in parentheses the average rank, 1 is best.",
+        order(results.imbalanced.ranking.table, results.titles),
+        {"place": "Place"} | {metric: metric for metric in METRICS},
     )
 
 
-def _table(rows: dict[str, list[Difference]]) -> Table:
+def _table(rows: Rows, own: str, titles: Mapping[str, str]) -> Table:
     frame = pd.DataFrame(
         [
             {
-                "metric": own.metric,
-                "rival": APPROACHES[own.rival].title
-                + ("" if own.rival == "baseline" else f" ({who.removeprefix('the ')})"),
-                "difference": own.mean,
-                "low": own.low,
-                "high": own.high,
-                "folds": len(own.by_fold),
-                "ahead": f"{own.ahead} of {own.partitions}",
-                "verdict": own.verdict,
+                "metric": found.metric,
+                "rival": titles[found.rival]
+                + f" ({who.removeprefix('the ')})" * (who != f"the {titles[found.rival].lower()}"),
+                "difference": found.mean,
+                "low": found.low,
+                "high": found.high,
+                "folds": len(found.by_fold),
+                "ahead": f"{found.ahead} of {found.partitions}",
+                "verdict": found.verdict,
             }
             for who, of_rival in rows.items()
-            for own in of_rival
+            for found in of_rival
         ]
     )
     return make_table(
         "verdict",
-        f"{_TITLE} minus its rivals",
-        f"Paired by partition, averaged within each fold, then over the folds; positive: {_TITLE} "
-        "is better. Ahead in: partitions in which it scores higher. The interval is the "
-        f"{CONFIDENCE:.0%} percentile bootstrap over folds ({RESAMPLES:,} resamples): the "
-        "partitions of one fold share images and are nested, so that they do not count as "
-        "independent. Even folds share training images, and percentile intervals of ten values "
-        "are somewhat too narrow: read them as the least uncertainty. The intervals are not "
-        "corrected for their number. The best of a space is the one of highest mean AvAcc on "
-        "these very partitions: in AvAcc that favours the rival; in another metric another may be "
-        "the best, see the order.",
+        f"{own} minus its rivals",
+        "Differences are paired by partition, averaged within each fold, then over the folds; "
+        f"above 0, {own} is better. Ahead in: partitions in which it scores higher. The interval "
+        f"is the {CONFIDENCE:.0%} percentile bootstrap over folds ({RESAMPLES:,} resamples). The "
+        "partitions of one fold share images and are nested, so that they are not independent. "
+        "Even folds share training images, and percentile intervals of ten values are somewhat "
+        "too narrow: read them as the least uncertainty. The intervals are not corrected for "
+        "their number. The best of a family has the highest mean AvAcc on these same partitions, "
+        "which favors the rival in AvAcc; in another metric another approach may be the best, see "
+        "the order.",
         frame,
-        header={
+        {
             "metric": "Metric",
             "rival": "Rival",
-            "difference": "Difference",
-            "low": "from",
-            "high": "to",
+            "difference": ("Difference", 3),
+            "low": ("from", 3),
+            "high": ("to", 3),
             "ahead": "Ahead in",
             "verdict": "Verdict",
         },
-        decimals={"difference": 3, "low": 3, "high": 3},
     )
 
 
-def _picture(rows: dict[str, list[Difference]]) -> Picture:
+def _picture(rows: Rows, own: str, looks: Mapping[str, Look]) -> Picture:
     return Picture(
         "differences",
-        f"How far {_TITLE} is ahead",
-        f"Mean paired difference (marker), its {CONFIDENCE:.0%} interval (bar) and each fold's "
-        f"difference (ticks); right of zero {_TITLE} is better.",
-        charts.differences(rows),
+        f"How far {own} is ahead",
+        f"Mean paired difference (marker), its {CONFIDENCE:.0%} interval (bar) and the difference "
+        f"of each fold (ticks); right of zero, {own} is better.",
+        charts.differences(list(rows.values()), looks),
     )

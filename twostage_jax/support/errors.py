@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_LISTED = 12
+
 
 class InputError(ValueError):
     """Bad input. The message is one line: what was found, what was expected, what to do.
@@ -16,11 +18,14 @@ def require_known(kind: str, name: str, valid: Iterable[str]) -> str:
     """Returns `name` if it is one of `valid`.
 
     Raises:
-        InputError: names the nearest valid names, and all of them.
+        InputError: the message has the nearest valid names, and the first dozen of all.
     """
     valid = list(valid)
     if name in valid:
         return name
     near = difflib.get_close_matches(name, valid, n=3, cutoff=0.4)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise InputError(f"unknown {kind} '{name}'{hint} (valid: {', '.join(valid)})")
+    listed = ", ".join(valid[:_LISTED])
+    if len(valid) > _LISTED:
+        listed += f" and {len(valid) - _LISTED} more"
+    raise InputError(f"unknown {kind} '{name}'{hint} (valid: {listed})")

@@ -1,22 +1,30 @@
-"""The training protocol: every setting that a record depends on, the data and weights apart."""
+"""The training protocol: every setting that a record depends on, besides data and weights."""
 
 import dataclasses
+from collections.abc import Mapping
+
+# Settings that are younger than the first records, and what was done before there was a choice.
+# They are written down only where they differ from that, so that the settings (and their hash) of
+# a study that does not use them stay those of older records.
+_YOUNGER = {"network": "mobilenet_v1"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     """How networks and heads are trained. The defaults are the paper's, or Keras's behind it."""
 
+    network: str = "mobilenet_v1"
+    """Backbone: mobilenet_v1 (the paper's) or mobilenet_v2."""
     width: float = 1.0
-    """Width multiplier of MobileNet's channels."""
+    """Width multiplier of the network's channels."""
     epochs: int = 20
     """Epochs of stage 1, and again of stage 2."""
     batch_size: int = 32
-    """Samples a step; the last, partial batch of an epoch is kept."""
+    """Samples per step; the last, partial batch of an epoch is kept."""
     learning_rate: float = 1e-4
     """Step size of RMSprop, in both stages."""
     decay: float = 0.9
-    """Share of the running mean square of the gradients that RMSprop keeps a step."""
+    """Share of the running mean square of the gradients that RMSprop keeps per step."""
     epsilon: float = 1e-7
     """Added to the root of the mean square."""
     epsilon_in_root: bool = False
@@ -24,10 +32,27 @@ class Protocol:
     bn_momentum: float = 0.99
     """Share of the running batch statistics that one step keeps."""
     k_neighbors: int = 5
-    """Neighbours that SMOTE interpolates towards."""
+    """Neighbors that SMOTE, Borderline-SMOTE and ADASYN interpolate towards."""
     fresh_head: bool = False
-    """Initialise the head anew for stage 2 instead of continuing from stage 1's."""
+    """Initialize the head anew for stage 2 instead of continuing from stage 1's."""
     precision: str = "float32"
-    """Of products and activations: float32, tf32 or bfloat16. Parameters stay float32."""
+    """Precision of products and activations: float32, tf32 or bfloat16. Parameters are float32."""
     seed: int = 0
     """Seed of every random stream: folds, class orders, samplers, heads, shuffles."""
+
+    def to_settings(self) -> dict:
+        """The settings as records hold them."""
+        settings = dataclasses.asdict(self)
+        return {
+            name: value
+            for name, value in settings.items()
+            if name not in _YOUNGER or value != _YOUNGER[name]
+        }
+
+
+def complete_settings(settings: Mapping) -> dict:
+    """The settings of a study with those filled in that its folder is too old to have.
+
+    A setting that is not there means the default of its day.
+    """
+    return dataclasses.asdict(Protocol()) | _YOUNGER | dict(settings)

@@ -1,20 +1,18 @@
-"""The paper's tables and figures, from this study's records."""
+"""Section: the paper's tables and figures, from this study's records."""
 
 import pandas as pd
 
 from twostage_jax.evaluation import paper, tables
+from twostage_jax.evaluation.sheets import csv
 from twostage_jax.report import charts, pictures
 from twostage_jax.report.blocks import Block, Notice, Picture, Section, Table, make_table
 from twostage_jax.report.results import Results
-from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.study.approaches import PAPER, find
 from twostage_jax.study.record import Record
-
-# What writes what the records lack; the reader finds it under Provenance.
-_ADD = "start the study's last command (see Provenance) again: it adds them"
 
 
 def section(results: Results) -> Section:
-    """Tables I and II, figures 1 to 6, and the paper's numbers beside ours where they belong."""
+    """Returns tables I and II, figures 1 to 6, and the paper's numbers where they belong."""
     blocks: list[Block] = []
     if len(results.scores):
         blocks += _tables(results)
@@ -22,44 +20,45 @@ def section(results: Results) -> Section:
     blocks += _images(results)
     if results.records:
         blocks += _class_counts(results.records)
-    baseline = results.scores[results.scores["approach"] == "baseline"]
+    plain = {name: look for name, look in results.looks.items() if look.family == "baseline"}
+    baseline = results.scores[results.scores["approach"].isin(list(plain))]
     if (baseline["ratio"] > 1).any():
         blocks.append(
             Picture(
                 "fig6-metrics-by-ratio",
                 "Fig. 6: the baseline's scores against the imbalance ratio",
-                "Mean over the folds, without any resampling, a row of panels a scenario; bars "
-                "span the folds. Acc is the plain accuracy, which hides what imbalance does.",
-                charts.metrics_by_ratio(baseline, ["baseline"]),
+                "Means over the folds, without any resampling; bars span the folds. Acc is the "
+                "plain accuracy, which hides what imbalance does.",
+                charts.metrics_by_ratio(baseline, plain),
             )
         )
-    return Section("paper", "The paper's exhibits, from our records", blocks)
+    return Section("paper", "The paper's tables and figures, from our records", blocks)
 
 
 def _tables(results: Results) -> list[Block]:
     made = results.imbalanced
     one, two = tables.sheets(made)
     ranking = made.ranking
-    left_out = f"; {ranking.incomplete} more lack an approach" if ranking.incomplete else ""
+    left_out = f"; in {ranking.incomplete} more, an approach has none" if ranking.incomplete else ""
     return [
         Table(
             "table1",
-            "Mean over the folds; the best of a row is bold. Test folds carry the imbalance.",
+            "Means over the folds; the best of each row is bold. Test folds carry the imbalance.",
             one,
-            tables.csv(made.table1, {}),
+            csv(made.table1),
         ),
         Table(
             "table2",
             "Mean score and, in parentheses, average rank (1 is best), over "
             f"{ranking.partitions} partitions in which every approach has a score{left_out}.",
             two,
-            tables.csv(ranking.table, {}),
+            csv(ranking.table),
         ),
     ]
 
 
 def beside_paper(results: Results) -> list[Block]:
-    """The paper's numbers beside ours where they may be compared, else apart, and why."""
+    """Returns the paper's numbers beside ours if they may be compared, else apart, and why."""
     if results.why_absent is None:
         return [
             make_table(
@@ -67,46 +66,44 @@ def beside_paper(results: Results) -> list[Block]:
                 "Ours beside the paper's, cell by cell",
                 "Difference: ours minus the paper's. Table II has no scenario and no ratio.",
                 compare(results.imbalanced),
-                header={
+                {
                     "table": "Table",
                     "scenario": "Scenario",
                     "ratio": "IR",
                     "metric": "Metric",
                     "title": "Approach",
-                    "ours": "Ours",
-                    "paper": "Paper",
-                    "difference": "Difference",
+                    "ours": ("Ours", 4),
+                    "paper": ("Paper", 4),
+                    "difference": ("Difference", 4),
                 },
-                decimals={"ours": 4, "paper": 4, "difference": 4},
                 folded=True,
             )
         ]
     published = paper.table2()
-    wide = published.pivot(index="approach", columns="metric", values="mean").loc[[*APPROACHES]]
-    wide = wide.assign(title=[APPROACHES[name].title for name in wide.index]).reset_index()
+    wide = published.pivot(index="approach", columns="metric", values="mean").loc[[*PAPER]]
+    wide = wide.assign(title=[find(name).title for name in wide.index]).reset_index()
     return [
         Notice(
             f"The paper's numbers do not stand beside these: {results.why_absent}. They follow "
-            "by themselves, and are not to be compared with the tables above."
+            "separately and must not be compared with the tables above."
         ),
         make_table(
             "paper-table2",
             "The paper's Table II: other data, other network",
             "Means over the paper's 120 partitions of colorectal tissue.",
             wide,
-            header={"title": "Approach"} | {metric: metric for metric in tables.METRICS},
-            decimals=dict.fromkeys(tables.METRICS, 4),
+            {"title": "Approach"} | {metric: (metric, 4) for metric in tables.METRICS},
             folded=True,
         ),
     ]
 
 
 def compare(made: tables.Tables) -> pd.DataFrame:
-    """Every cell of both tables, ours and the paper's.
+    """Compares every cell of both tables, ours with the paper's.
 
     Returns:
-        Columns table, scenario, ratio, metric, title, ours, paper, difference; cells that one of
-        the two lacks are left out.
+        Columns table, scenario, ratio, metric, title, ours, paper, difference; a cell that one of
+        the two lacks is left out.
     """
     keys = ["scenario", "imbalance_ratio", "metric"]
     ours, theirs = (
@@ -125,7 +122,7 @@ def compare(made: tables.Tables) -> pd.DataFrame:
         parts.append(second.rename(columns=names).assign(table=table, scenario="all", ratio="all"))
     cells = pd.concat(parts, ignore_index=True).dropna(subset=["ours", "paper"])
     cells["scenario"] = cells["scenario"].str.replace("_", " ")
-    cells["title"] = cells["approach"].map(lambda name: APPROACHES[name].title)
+    cells["title"] = cells["approach"].map(lambda name: made.approaches[name].title)
     cells["difference"] = cells["ours"] - cells["paper"]
     return cells[
         ["table", "scenario", "ratio", "metric", "title", "ours", "paper", "difference"]
@@ -143,7 +140,10 @@ def _images(results: Results) -> list[Block]:
     )
     if images is None:
         return [
-            Notice(f"Figs. 1 and 3 need images, which this folder does not hold; {_ADD}."),
+            Notice(
+                "Figs. 1 and 3 need images, which this folder does not hold. Run the study's last "
+                "command (see Provenance) again: it adds them."
+            ),
             flow,
         ]
     if len(images.pair):
@@ -152,8 +152,8 @@ def _images(results: Results) -> list[Block]:
                 "fig1-smote",
                 "Fig. 1: SMOTE between two real images",
                 f"A training image of class {charts.title_of(results.classes[images.pair_class])} "
-                f"and one of its {results.description.settings['k_neighbors']} nearest neighbours, "
-                "a pair of the study's own, and what interpolation makes of them.",
+                f"and one of its {results.settings['k_neighbors']} nearest neighbors, as in the "
+                "study, with the images that interpolation makes between them.",
                 pictures.smote(images.pair),
             )
         )
@@ -163,7 +163,7 @@ def _images(results: Results) -> list[Block]:
         flow,
         Picture(
             "fig3-samples",
-            "Fig. 3: samples, a row a class",
+            "Fig. 3: samples, one row per class",
             f"{images.samples.shape[1]} images of each class, reduced in size.",
             pictures.samples(images.samples, results.classes),
         ),
@@ -172,7 +172,7 @@ def _images(results: Results) -> list[Block]:
 
 
 def _class_counts(records: list[Record]) -> list[Block]:
-    """Figs. 4 and 5, from the class counts that the records bear."""
+    """Returns figs. 4 and 5, from the class counts in the records."""
     rows = {
         (record.key.scenario, record.key.ratio, record.key.fold): sorted(
             record.class_counts.tolist(), reverse=True
@@ -189,16 +189,16 @@ def _class_counts(records: list[Record]) -> list[Block]:
             Picture(
                 "fig4-class-distributions",
                 "Fig. 4: class distributions",
-                "Training images of each class, the largest first, means over the folds; which "
-                "class is large and which small differs from fold to fold.",
+                "Training images of each class, the largest first, means over the folds. Each fold "
+                "has another order of classes from large to small.",
                 charts.class_distributions(above),
             ),
             Picture(
                 "fig5-images-by-ratio",
                 "Fig. 5: images against the imbalance ratio",
-                "All training images of a partition, before resampling, mean over the folds. By "
-                "the paper's equations 1 to 3 linear has fewer than half minority; its text calls "
-                "the two equal.",
+                "All training images of a partition before resampling, means over the folds. By "
+                "the paper's equations 1 to 3, linear has fewer images than half minority; its "
+                "text calls the two equal.",
                 charts.images_by_ratio(counts.sum(axis=1)),
             ),
         ]

@@ -1,7 +1,7 @@
-"""Exhibits: what a report shows of a study that its records do not hold.
+"""Figure data: what a report's figures show of a study and its records do not hold.
 
 Two small files beside the records: a few images with one pair that SMOTE interpolates between,
-and the test samples of one partition as a network sees them before and after stage 2.
+and the test samples of one partition as a head's hidden layer sees them before and after stage 2.
 """
 
 import dataclasses
@@ -17,39 +17,40 @@ from safetensors import SafetensorError, safe_open
 from sklearn.decomposition import PCA
 
 from twostage_jax.data.image_set import ImageSet
+from twostage_jax.study.folder import StudyFolder
 from twostage_jax.study.record import RecordKey
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import write_atomically
 
-IMAGES = Path("exhibits/images.safetensors")
-FEATURES = Path("exhibits/features.safetensors")
+FORMAT = 1
+"""Of both files; a file without a number has format 1."""
 
-_SAMPLES = 5  # a class
+_SAMPLES = 5  # per class
 _SIDE = 64  # pixels: eight classes fit in half a megabyte
 
-Exhibit = TypeVar("Exhibit", "ImageExhibit", "FeatureExhibit")
+Data = TypeVar("Data", "FigureImages", "FigureFeatures")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class ImageExhibit:
-    """Images of a data set, and a pair of neighbours from the study's own SMOTE plan."""
+class FigureImages:
+    """Images of a data set, and a pair of neighbors from the study's own SMOTE plan."""
 
     settings_hash: str
     """Of the study that it belongs to."""
     samples: UInt8[np.ndarray, "classes samples side side2 3"]
     """Some images of each class, reduced to at most 64 pixels."""
     pair: UInt8[np.ndarray, "pair h w 3"]
-    """A base and its neighbour, whole; none where the study does not use SMOTE on images."""
+    """A base and its neighbor in full size; empty where the study interpolates no images."""
     pair_class: int
     """Class of the pair, -1 without one."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class FeatureExhibit:
+class FigureFeatures:
     """Hidden activations of one partition's whole test fold, in one plane for both stages.
 
-    The features that stage 2 is trained on do not change in it, only the head does: what can be
-    seen before and after is the head's hidden layer.
+    Stage 2 does not change the features that it is trained on, only the head. What can be seen
+    before and after it is therefore the head's hidden layer.
     """
 
     settings_hash: str
@@ -68,15 +69,15 @@ class FeatureExhibit:
     """Whether the imbalanced test fold keeps the sample."""
 
 
-def exhibit_images(
+def choose_images(
     image_set: ImageSet, settings_hash: str, pair: tuple[int, int] | None
-) -> ImageExhibit:
-    """Chooses the images to show: of each class as many as there are, at most five, evenly spread.
+) -> FigureImages:
+    """Chooses up to five evenly spaced images per class; the smallest class decides how many.
 
     Args:
         image_set: of the study.
         settings_hash: of the study.
-        pair: rows of two neighbours, or None.
+        pair: rows of two neighbors, or None.
     """
     count = min(_SAMPLES, int(image_set.class_counts.min()))
     rows = [
@@ -85,21 +86,21 @@ def exhibit_images(
             np.flatnonzero(image_set.labels == label) for label in range(image_set.num_classes)
         )
     ]
-    return ImageExhibit(
+    return FigureImages(
         settings_hash=settings_hash,
-        samples=np.stack([[_reduce(image_set.images[row]) for row in own] for own in rows]),
+        samples=np.stack([[_thumbnail(image_set.images[row]) for row in own] for own in rows]),
         pair=image_set.images[list(pair or ())],
         pair_class=int(image_set.labels[pair[0]]) if pair else -1,
     )
 
 
-def _reduce(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "side side2 3"]:
+def _thumbnail(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "side side2 3"]:
     picture = Image.fromarray(image)
     picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     return np.asarray(picture)
 
 
-def exhibit_features(
+def project_features(
     key: RecordKey,
     settings_hash: str,
     before: Float[np.ndarray, "n f"],
@@ -107,13 +108,13 @@ def exhibit_features(
     *,
     label: Int32[np.ndarray, "n"],
     kept: Bool[np.ndarray, "n"],
-) -> FeatureExhibit:
+) -> FigureFeatures:
     """Projects both representations on the principal components of the two together.
 
-    One projection for both, so that equal places are equal activations and movement is movement.
+    There is one projection for both: equal places are equal activations, and movement is movement.
     """
     pca = PCA(2, svd_solver="full").fit(np.concatenate([before, after]).astype(np.float64))
-    return FeatureExhibit(
+    return FigureFeatures(
         settings_hash=settings_hash,
         key=key,
         before=pca.transform(before).astype(np.float32),
@@ -124,61 +125,67 @@ def exhibit_features(
     )
 
 
-def write_exhibit(folder: Path, exhibit: ImageExhibit | FeatureExhibit) -> None:
-    """Writes an exhibit into a study's folder, whole or not at all.
+def write_figure_data(folder: Path, data: FigureImages | FigureFeatures) -> None:
+    """Writes figure data into a study's folder, whole or not at all.
 
     Raises:
         OSError: it cannot be written.
     """
-    path = IMAGES if isinstance(exhibit, ImageExhibit) else FEATURES
-    values = dataclasses.asdict(exhibit)  # a key becomes a table, arrays stay arrays
+    paths = StudyFolder(folder)
+    values = dataclasses.asdict(data)  # a key becomes a table, arrays stay arrays
     tensors = {
         name: np.ascontiguousarray(values.pop(name))
         for name in [*values]
         if isinstance(values[name], np.ndarray)
     }
-    text = json.dumps(values, sort_keys=True)
-    write_atomically(folder / path, safetensors.numpy.save(tensors, metadata={"exhibit": text}))
+    text = json.dumps(values | {"format": FORMAT}, sort_keys=True)
+    write_atomically(
+        paths.images if isinstance(data, FigureImages) else paths.features,
+        safetensors.numpy.save(tensors, metadata={"exhibit": text}),
+    )
 
 
-def read_image_exhibit(folder: Path, settings_hash: str) -> ImageExhibit | None:
+def read_figure_images(folder: Path, settings_hash: str) -> FigureImages | None:
     """Reads the images of a study's folder; None if there are none.
 
     Raises:
-        InputError: the file is damaged or of another study.
+        InputError: the file is damaged, of another study or of a newer version.
         OSError: it cannot be read.
     """
-    return _read(folder / IMAGES, settings_hash, ImageExhibit)
+    return _read(StudyFolder(folder).images, settings_hash, FigureImages)
 
 
-def read_feature_exhibit(folder: Path, settings_hash: str) -> FeatureExhibit | None:
+def read_figure_features(folder: Path, settings_hash: str) -> FigureFeatures | None:
     """Reads the features of a study's folder; None if there are none.
 
     Raises:
-        InputError: the file is damaged or of another study.
+        InputError: the file is damaged, of another study or of a newer version.
         OSError: it cannot be read.
     """
+    return _read(StudyFolder(folder).features, settings_hash, FigureFeatures)
 
-    return _read(folder / FEATURES, settings_hash, FeatureExhibit)
 
-
-def _read(path: Path, settings_hash: str, kind: type[Exhibit]) -> Exhibit | None:
+def _read(path: Path, settings_hash: str, kind: type[Data]) -> Data | None:
     if not path.exists():
         return None
-    again = "delete it and start the study's command again, which writes it anew"
     try:
         with safe_open(path, framework="numpy") as file:
             fields = json.loads(file.metadata()["exhibit"])
             fields |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if (number := fields.pop("format", 1)) != FORMAT:
+            raise InputError(f"its format is {number!r}, this version reads {FORMAT}")
         if "key" in fields:
             fields["key"] = RecordKey(**fields["key"])
-        exhibit = kind(**fields)
+        data = kind(**fields)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a whole exhibit ({reason}); {again}") from error
-    if exhibit.settings_hash != settings_hash:
         raise InputError(
-            f"{path} is of a study with settings {exhibit.settings_hash[:12]}, those of this "
-            f"folder are {settings_hash[:12]}; {again}"
+            f"{path} cannot be read ({reason}); expected figure data that this version wrote; "
+            "delete it"
+        ) from error
+    if data.settings_hash != settings_hash:
+        raise InputError(
+            f"{path} is of a study with settings {data.settings_hash[:12]}, those of this "
+            f"folder are {settings_hash[:12]}; delete it"
         )
-    return exhibit
+    return data

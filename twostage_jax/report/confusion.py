@@ -1,0 +1,71 @@
+"""Section part: all confusion matrices; the reader chooses which one is shown."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import pandas as pd
+
+from twostage_jax.evaluation import metrics
+from twostage_jax.evaluation.sheets import Cell, Sheet, csv
+from twostage_jax.evaluation.tables import Matrices
+from twostage_jax.report.blocks import Confusions
+from twostage_jax.report.charts import title_of
+from twostage_jax.report.results import Results
+from twostage_jax.study.record import RecordKey
+
+
+def block(results: Results) -> Confusions:
+    """Returns all matrices; the page shows one of the proposed approach first."""
+    imbalanced, balanced = results.imbalanced.matrices, results.balanced.matrices
+    cells = list(dict.fromkeys((key.scenario, key.ratio) for key in imbalanced))
+    sizes = {record.key: record.class_counts.tolist() for record in results.done}
+    counts: dict[str, dict[str, dict]] = {}
+    for key, matrix in imbalanced.items():
+        cell = f"{key.approach}/{cells.index((key.scenario, key.ratio))}"
+        counts.setdefault(cell, {})[str(key.fold)] = {
+            "imbalanced": matrix.ravel().tolist(),
+            "balanced": balanced[key].ravel().tolist(),
+            "sizes": sizes[key],
+        }
+    approach = results.proposed or [*results.approaches][-1]
+    scenario, ratio = next(
+        (key.scenario, key.ratio) for key in imbalanced if key.approach == approach
+    )
+    chosen = [
+        matrix
+        for key, matrix in imbalanced.items()
+        if (key.approach, key.scenario, key.ratio) == (approach, scenario, ratio)
+    ]
+    data = {
+        "classes": [title_of(name) for name in results.classes],
+        "approaches": results.titles,
+        "cells": [f"{title_of(scenario)}, ratio {ratio:g}" for scenario, ratio in cells],
+        "counts": counts,
+        "approach": approach,
+        "cell": cells.index((scenario, ratio)),
+    }
+    title = f"{results.titles[approach]}, {title_of(scenario)}, ratio {ratio:g}, all folds"
+    both = {"imbalanced": imbalanced, "balanced": balanced}
+    sheet = _sheet(title, sum(chosen), data["classes"])
+    return Confusions(data, sheet, _csv(both, data["classes"]))
+
+
+def _csv(both: Mapping[str, Matrices], classes: list[str]) -> str:
+    """All matrices: one row per true class, one column per predicted class."""
+    rows = [
+        (*dataclasses.astuple(key), test, name, *line)
+        for test, matrices in both.items()
+        for key, matrix in matrices.items()
+        for name, line in zip(classes, matrix, strict=True)
+    ]
+    names = [*(field.name for field in dataclasses.fields(RecordKey)), "test_fold", "true_class"]
+    predicted = [f"predicted as {name}" for name in classes]
+    return csv(pd.DataFrame(rows, columns=names + predicted))
+
+
+def _sheet(title: str, matrix: metrics.Matrix, classes: list[str]) -> Sheet:
+    rows = [
+        [Cell(name), *(Cell(str(count), i == j) for j, count in enumerate(line))]
+        for i, (name, line) in enumerate(zip(classes, matrix, strict=True))
+    ]
+    return Sheet(title, ["true class", *classes], 1, rows)

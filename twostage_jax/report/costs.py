@@ -1,0 +1,115 @@
+"""Section part: what the study cost in time, by network and cell."""
+
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from twostage_jax.report import charts
+from twostage_jax.report.blocks import Block, Picture, Text, make_table
+from twostage_jax.report.learning import networks
+from twostage_jax.report.results import Results
+from twostage_jax.resampling.registry import SAMPLERS
+from twostage_jax.study.approaches import Approach, Stage1
+from twostage_jax.study.record import Record
+
+_PHASES = ["stage1", "features", "stage2"]
+
+
+def blocks(results: Results) -> list[Block]:
+    """Returns a picture, a sentence on the whole study and a table of all cells."""
+    cells = cost_of_cells(results.done, results.approaches)
+    return [
+        Picture(
+            "cost",
+            "Time and speed",
+            "Left: device time of the networks of each image sampler and of the heads on them. "
+            "Right: training speed of stage 1; the first networks of a process include its "
+            "compilation.",
+            charts.costs(cells, results.looks),
+        ),
+        Text((_summary(results.done, cells),)),
+        make_table(
+            "cost",
+            "Time of each cell",
+            "Seconds of wall time on one device, compilation included. Images/s: training images "
+            "per second of stage 1. A network that approaches share counts once.",
+            cells.assign(scenario=cells["scenario"].map(charts.title_of)),
+            {
+                "sampler": "Image sampler",
+                "scenario": "Scenario",
+                "ratio": ("IR", 0),
+                "networks": ("Networks", 0),
+                "heads": ("Heads", 0),
+                "stage1": ("Stage 1 (s)", 1),
+                "features": ("Features (s)", 1),
+                "stage2": ("Stage 2 (s)", 1),
+                "images_per_second": ("Images/s", 0),
+            },
+            folded=True,
+        ),
+    ]
+
+
+def cost_of_cells(records: Iterable[Record], approaches: Mapping[str, Approach]) -> pd.DataFrame:
+    """Sums what each cell of the study cost: a (scenario, ratio, network) over the folds.
+
+    A network that approaches share is counted once, each head by itself.
+
+    Args:
+        records: finished records, sorted by key.
+        approaches: at least those of the records, by name, in the order of tables.
+
+    Returns:
+        Columns scenario, ratio, network (the approach that stands for it), sampler (title of its
+        image sampler), networks, heads, stage1, features, stage2 (seconds), images (passes of
+        stage 1) and images_per_second (of stage 1); sorted by network.
+    """
+    shown = networks(approaches)
+    rows, seen = [], set()
+    for record in records:
+        key, stage1 = record.key, approaches[record.key.approach].stage1
+        network = (key.scenario, key.ratio, key.fold, stage1)
+        new = network not in seen
+        seen.add(network)
+        rows.append(
+            {
+                "scenario": key.scenario,
+                "ratio": key.ratio,
+                "network": shown[stage1],
+                "sampler": sampler_title(stage1),
+                "networks": int(new),
+                "heads": int(len(record.curve2) > 0),
+                "stage1": record.seconds.get("stage1", 0.0) * new,
+                "features": record.seconds.get("features", 0.0) * new,
+                "stage2": record.seconds.get("stage2", 0.0),
+                "images": record.images.get("stage1", 0) * new,
+            }
+        )
+    frame = pd.DataFrame(rows)
+    cells = frame.groupby(["scenario", "ratio", "network", "sampler"], sort=False).sum()
+    speed = cells["images"] / cells["stage1"].where(cells["stage1"] > 0)
+    cells = cells.assign(images_per_second=speed).reset_index()
+    order = list(approaches)
+    return cells.sort_values("network", key=lambda own: own.map(order.index), kind="stable")
+
+
+def sampler_title(stage1: Stage1) -> str:
+    """Returns what tables call the sampler of a network's training images."""
+    if stage1.sampler is None:
+        return "none"
+    entry = SAMPLERS.get(stage1.sampler)
+    return entry.title if entry else stage1.sampler
+
+
+def _summary(records: Iterable[Record], cells: pd.DataFrame) -> str:
+    seconds, images = cells[_PHASES].sum(), cells["images"].sum()
+    devices = ", ".join(sorted({record.device for record in records}))
+    text = (
+        f"{seconds.sum() / 3600:.2f} device hours ({devices}; one device): "
+        f"{seconds['stage1'] / 3600:.2f} h stage 1, {seconds['features'] / 3600:.2f} h features, "
+        f"{seconds['stage2'] / 3600:.2f} h stage 2. {cells['networks'].sum():,} networks and "
+        f"{cells['heads'].sum():,} heads; {images:,} images forward and backward through networks"
+    )
+    if seconds["stage1"]:
+        text += f", {images / seconds['stage1']:,.0f} per second"
+    return text + "."

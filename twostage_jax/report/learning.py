@@ -1,0 +1,81 @@
+"""Section part: learning curves of both stages, and the map of features around stage 2."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from jaxtyping import Float
+
+from twostage_jax.evaluation import paper
+from twostage_jax.report import charts, pictures
+from twostage_jax.report.blocks import Block, Notice, Picture
+from twostage_jax.report.results import Results
+from twostage_jax.study.approaches import Approach, Stage1
+
+
+def networks(approaches: Mapping[str, Approach]) -> dict[Stage1, str]:
+    """Returns the approach that stands for each network in charts.
+
+    It is the first in `approaches` that only trains the network, or else the first that uses it.
+    """
+    chosen: dict[Stage1, str] = {}
+    for only in (True, False):
+        for name, approach in approaches.items():
+            if not only or (approach.stage2 is None and approach.correction is None):
+                chosen.setdefault(approach.stage1, name)
+    return chosen
+
+
+def curves(results: Results) -> Picture:
+    """Returns mean curves over all partitions; a network that approaches share is drawn once."""
+    records = results.done
+
+    def means(field: str, names: Iterable[str]) -> dict[str, Float[np.ndarray, "epochs 2"]]:
+        found = {}
+        for name in names:
+            own = [getattr(record, field) for record in records if record.key.approach == name]
+            if own := [curve for curve in own if len(curve)]:
+                found[name] = np.mean(own, axis=0)
+        return found
+
+    shown = networks(results.approaches).values()
+    stage1 = means("curve1", [name for name in results.approaches if name in shown])
+    stage2 = means("curve2", results.approaches)
+    return Picture(
+        "learning-curves",
+        "Learning curves of both stages",
+        "Training loss and accuracy of each epoch on the resampled data, means over all "
+        "partitions. Approaches that train on the same images share a network: stage 1 shows it "
+        "once, as the first of them.",
+        charts.learning_curves(stage1, stage2, results.looks),
+    )
+
+
+def feature_map(results: Results) -> Block:
+    """Returns the map of features, or why there is none."""
+    features = results.features
+    absent = "The map of features before and after stage 2 is absent: "
+    if features is None and any(len(record.curve2) for record in results.done):
+        return Notice(
+            f"{absent}this folder holds no features. They are saved when the group of the record "
+            "that the map shows is trained. It is a record with a stage 2, at the highest ratio, "
+            f"of the first scenario and fold ({results.title(paper.PROPOSED)} where the study has "
+            "it). If that record is there already, delete it and run the study's command again to "
+            "have the map."
+        )
+    if features is None:
+        return Notice(f"{absent}no record with a stage 2 is there yet.")
+    key = features.key
+    title = (
+        f"{results.title(key.approach)}, {charts.title_of(key.scenario)}, ratio {key.ratio:g}, "
+        f"fold {key.fold}"
+    )
+    fresh = " Stage 2 started from a new head, so that its units are different ones."
+    return Picture(
+        "feature-map",
+        "Features before and after stage 2",
+        f"{title}: the whole test fold ({len(features.label)} images) as the head's hidden layer "
+        "sees it (1,024 units after the ReLU). Stage 2 changes the head and not the features that "
+        "it is trained on; this layer shows what changes. Both panels share one principal "
+        f"component analysis and therefore their axes.{fresh * results.settings['fresh_head']}",
+        pictures.feature_map(features, results.classes),
+    )

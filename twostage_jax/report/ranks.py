@@ -1,0 +1,79 @@
+"""Section part: critical differences of average ranks and their p-values."""
+
+import pandas as pd
+
+from twostage_jax.evaluation.statistics import (
+    RankTest,
+    rank_test,
+    scores_by_fold,
+    scores_by_partition,
+)
+from twostage_jax.evaluation.tables import METRICS
+from twostage_jax.report import charts
+from twostage_jax.report.blocks import Block, Notice, Picture, Table, make_table
+from twostage_jax.report.results import Results
+
+_READINGS = {
+    "folds": "A block is a fold, and its score is the mean over the fold's partitions. Folds come "
+    "closest to independent units. With few folds, only large differences can show.",
+    "partitions": "A block is a partition, as is usual and as in Table II. Partitions share "
+    "images, so that this test is more certain than it should be.",
+}
+
+
+def blocks(results: Results) -> list[Block]:
+    """Returns diagrams over folds and over partitions, and a table of p-values."""
+    tests = _tests(results.scores)
+    if not tests:
+        return [Notice("No test on ranks: it needs three approaches with scores in two blocks.")]
+    made: list[Block] = [_picture(results, unit, own) for unit, own in tests.items()]
+    return made + _p_values(results, tests)
+
+
+def _tests(scores: pd.DataFrame) -> dict[str, dict[str, RankTest]]:
+    """Tests by unit and metric; units with too few blocks are left out."""
+    by_partition = {metric: scores_by_partition(scores, metric) for metric in METRICS}
+    by_fold = {metric: scores_by_fold(own) for metric, own in by_partition.items()}
+    found = {}
+    for unit, frames in (("folds", by_fold), ("partitions", by_partition)):
+        made = {metric: rank_test(own) for metric, own in frames.items()}
+        own = {metric: test for metric, test in made.items() if test is not None}
+        if len(own) == len(METRICS):
+            found[unit] = own
+    return found
+
+
+def _picture(results: Results, unit: str, tests: dict[str, RankTest]) -> Picture:
+    friedman = ", ".join(f"{metric} {test.friedman:.2g}" for metric, test in tests.items())
+    return Picture(
+        f"critical-differences-{unit}",
+        f"Critical differences over {unit}",
+        "Average ranks; 1 is best. A bar joins approaches that Nemenyi's test at 5 % does not tell "
+        f"apart. {_READINGS[unit]} p-value of Friedman's test that all are alike: {friedman}.",
+        charts.critical_differences(tests, results.looks),
+    )
+
+
+def _p_values(results: Results, tests: dict[str, dict[str, RankTest]]) -> list[Table]:
+    """Nemenyi's p-values of the proposed approach against each other one."""
+    own = results.proposed
+    rows = [
+        (unit, test.blocks, metric, results.titles[name], p)
+        for unit, of_unit in tests.items()
+        for metric, test in of_unit.items()
+        if own in test.p_values
+        for name, p in test.p_values.loc[own].drop(own).items()
+    ]
+    if not rows:
+        return []
+    return [
+        make_table(
+            "nemenyi",
+            f"{results.titles[own]} against each of the others: p-values",
+            "Nemenyi's test, which is already corrected for the number of pairs.",
+            pd.DataFrame(rows, columns=["unit", "blocks", "metric", "rival", "p"]),
+            {"unit": "Blocks", "metric": "Metric", "rival": "Rival", "p": ("p", 4)},
+            small={"p"},
+            folded=True,
+        )
+    ]

@@ -1,0 +1,255 @@
+"""The folder of a study: every path in it, its description and its records.
+
+    study.json                                   what the study is and what it is to cover
+    records/linear/ir10/fold0/is_rus.safetensors one file per record
+    exhibits/images.safetensors, features...     what figures show and records do not hold
+    metrics.csv, table1.csv, table2.csv, tables.md
+    report/index.html                            the page, its figures and tables beside it
+    hosts/                                       signs of life while several hosts work on it
+
+Files are written whole or not at all. Formats carry a number: a newer one is refused in one line,
+and what an older one lacks means the default of its day.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
+from twostage_jax.study.approaches import Approach
+from twostage_jax.study.record import TENSORS, Record, RecordKey
+from twostage_jax.support.errors import InputError
+from twostage_jax.support.files import write_atomically
+
+FORMAT = 2
+"""Of `study.json`. Version 1 had no number and no recipes of approaches."""
+
+_RECORD_FORMAT = "twostage_jax record 1"  # raise the number when the fields change
+_SUFFIX = ".safetensors"
+
+
+class StudyFolder:
+    """The paths in the folder of a study.
+
+    Attributes:
+        path: the folder itself.
+        description: `study.json`.
+        records: the folder of records.
+        images: images that figures show.
+        features: features that a figure shows.
+        report: the folder of the report.
+        hosts: the folder of signs of life.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        self.description = self.path / "study.json"
+        self.records = self.path / "records"
+        self.images = self.path / "exhibits" / "images.safetensors"
+        self.features = self.path / "exhibits" / "features.safetensors"
+        self.report = self.path / "report"
+        self.hosts = self.path / "hosts"
+
+    def record(self, key: RecordKey) -> Path:
+        """The path of a record."""
+        return self.records / record_path(key)
+
+    def is_done(self, key: RecordKey) -> bool:
+        """Whether a record is there and did not fail.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        path = self.record(key)
+        return path.exists() and read_record(path).status == "done"
+
+
+def record_path(key: RecordKey) -> Path:
+    """Where a record lies in the folder of records: `linear/ir10/fold0/is_rus.safetensors`."""
+    return Path(f"{key}{_SUFFIX}")
+
+
+def record_key(path: Path) -> RecordKey:
+    """The key whose record lies at `path` in the folder of records.
+
+    Raises:
+        InputError: no key has that path.
+    """
+    try:
+        scenario, ratio, fold, name = path.parts
+        key = RecordKey(
+            scenario,
+            float(ratio.removeprefix("ir")),
+            int(fold.removeprefix("fold")),
+            name.removesuffix(_SUFFIX),
+        )
+    except ValueError as error:  # of the unpacking, the numbers or the key
+        raise InputError(f"{path} is not the path of a record: {error}") from error
+    if record_path(key) != path:
+        raise InputError(f"{path} is not the path of a record; expected {record_path(key)}")
+    return key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Description:
+    """One study: its settings and data, who worked on it and what it is to cover."""
+
+    settings: dict
+    """Every setting that a record depends on, in values that JSON can hold."""
+    class_counts: list[int] = dataclasses.field(default_factory=list)
+    """Images of each class of the whole image set."""
+    source: str = ""
+    """One line on where the images came from."""
+    commands: list[str] = dataclasses.field(default_factory=list)
+    """The command lines that have worked on the study, oldest first."""
+    records: list[str] = dataclasses.field(default_factory=list)
+    """Paths of the records of all those commands, present or not, in the order of the paper's
+    tables; empty where an earlier version made the folder."""
+    approaches: dict[str, dict] = dataclasses.field(default_factory=dict)
+    """The recipe of each approach of the study (`Approach.to_json`), by name; empty where an
+    earlier version made the folder, which knew the paper's only."""
+
+    @property
+    def settings_hash(self) -> str:
+        """SHA-256 of the settings, 64 hexadecimal digits; every record of the study bears it."""
+        text = json.dumps(self.settings, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def keys(self) -> list[RecordKey]:
+        """The keys of `records`.
+
+        Raises:
+            InputError: one of them is not the path of a record.
+        """
+        return [record_key(Path(path)) for path in self.records]
+
+    @property
+    def recipes(self) -> dict[str, Approach]:
+        """The approaches of the study, as far as the folder tells."""
+        return {name: Approach.from_json(name, fields) for name, fields in self.approaches.items()}
+
+
+def read_description(folder: str | os.PathLike[str]) -> Description | None:
+    """Reads the description of a study's folder; None if there is none.
+
+    Raises:
+        InputError: the file is damaged, or a newer version wrote it.
+        OSError: it cannot be read.
+    """
+    path = StudyFolder(folder).description
+    if not path.exists():
+        return None
+    known = {field.name for field in dataclasses.fields(Description)}
+    try:
+        fields = dict(json.loads(path.read_text()))
+        number = fields.get("format", 1)
+        if not isinstance(fields["settings"], dict):
+            raise TypeError("its settings are not a table")
+        description = Description(**{name: fields[name] for name in known & fields.keys()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} does not describe a study ({error}); expected one that this program wrote; "
+            "name another folder"
+        ) from error
+    if number not in range(1, FORMAT + 1):
+        raise InputError(
+            f"{path} has the format {number!r}, this version reads 1 to {FORMAT}; use the version "
+            "that wrote it"
+        )
+    return description
+
+
+def write_description(folder: str | os.PathLike[str], description: Description) -> None:
+    """Writes the description into a study's folder, which is made if it is missing.
+
+    Raises:
+        OSError: it cannot be written; an earlier one is then as it was.
+    """
+    fields = dataclasses.asdict(description)
+    fields |= {"format": FORMAT, "settings_hash": description.settings_hash}
+    text = json.dumps(fields, indent=2) + "\n"
+    write_atomically(StudyFolder(folder).description, text.encode())
+
+
+def write_record(records: str | os.PathLike[str], record: Record) -> Path:
+    """Writes a record into the folder of records; an earlier one of the same key is replaced.
+
+    Equal records are equal files, byte for byte. Returns the path written.
+
+    Raises:
+        InputError: the settings hold something that JSON cannot.
+        OSError: the disk is full, the folder is read-only, ...; no partial file remains.
+    """
+    fields = {
+        field.name: getattr(record, field.name)
+        for field in dataclasses.fields(record)
+        if field.name not in TENSORS
+    }
+    fields |= {"format": _RECORD_FORMAT, "key": dataclasses.asdict(record.key)}
+    try:
+        text = json.dumps(fields, sort_keys=True)
+    except TypeError as error:
+        raise InputError(
+            f"record {record.key}: {error}; expected settings of numbers, strings, lists and "
+            "dicts; convert them"
+        ) from error
+    # safetensors takes the bytes of a strided array as they lie in memory, and stores nonsense.
+    tensors = {name: np.ascontiguousarray(getattr(record, name)) for name in TENSORS}
+    path = Path(records) / record_path(record.key)
+    # One metadata entry: safetensors keeps several in random order, and files would differ.
+    write_atomically(path, safetensors.numpy.save(tensors, metadata={"record": text}))
+    return path
+
+
+def read_record(path: str | os.PathLike[str]) -> Record:
+    """Reads and validates one record.
+
+    Raises:
+        InputError: the file is truncated or is not a record of this version.
+        OSError: the file is missing or unreadable.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            fields = json.loads((file.metadata() or {}).get("record", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if fields.pop("format", None) != _RECORD_FORMAT:
+            raise InputError(f"its format is not '{_RECORD_FORMAT}'")
+        fields["key"] = RecordKey(**fields["key"])
+        return Record(**fields, **tensors)
+    # Missing or unknown fields are TypeErrors; bad JSON and InputErrors are ValueErrors.
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path} is not a whole record ({reason}); expected a file that this version wrote; "
+            "delete it and run the study again"
+        ) from error
+
+
+def read_records(records: str | os.PathLike[str]) -> list[Record]:
+    """Reads every record of a folder of records, sorted by key; temporary files are ignored.
+
+    Raises:
+        InputError: the folder is missing, a file is not a whole record, or a record lies where
+            another one belongs.
+        OSError: a file is unreadable.
+    """
+    folder = Path(records)
+    if not folder.is_dir():
+        raise InputError(f"found no folder {folder}; expected a study's records; check the path")
+    found = []
+    for path in folder.rglob(f"*{_SUFFIX}"):
+        record = read_record(path)
+        if path.relative_to(folder) != record_path(record.key):
+            raise InputError(
+                f"{path} holds the record of {record.key}; expected it at that path; "
+                "delete or move the file"
+            )
+        found.append(record)
+    return sorted(found, key=lambda record: record.key)
