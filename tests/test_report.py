@@ -842,7 +842,7 @@ def test_a_study_that_has_not_begun_is_waited_for(tmp_path, monkeypatch, capsys)
 
 def test_an_interval_is_above_zero(tmp_path, capsys):
     assert command_line.main([str(tmp_path), "--watch", "--interval", "0"]) == 2
-    assert "--interval 0 found" in capsys.readouterr().err
+    assert "found --interval 0; expected" in capsys.readouterr().err
 
 
 def test_a_report_that_cannot_be_drawn_is_a_warning(tmp_path):
