@@ -9,11 +9,12 @@ from typing import Literal
 import tyro
 
 from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
-from twostage_jax.data.sources import DATASETS
+from twostage_jax.data.sources import SOURCES
 from twostage_jax.evaluation.tables import TESTS
-from twostage_jax.study.approaches import APPROACHES
+from twostage_jax.models.backbones import find_backbone
+from twostage_jax.study.approaches import PAPER, find
+from twostage_jax.study.jobs import Scope
 from twostage_jax.study.rendezvous import require_consistent
-from twostage_jax.study.study import Scope
 from twostage_jax.support.errors import InputError, require_known
 from twostage_jax.training.protocol import Protocol
 from twostage_jax.training.steps import PRECISIONS
@@ -26,15 +27,15 @@ ACCELERATORS = ("auto", "cpu", "gpu", "tpu")
 class Options:
     """Reproduces Koziarski's study of two-stage resampling, or a part of it.
 
-    Starting the same command again goes on where it stopped, and only does what is missing.
+    The same command again resumes where it stopped and does only what is missing.
     """
 
     preset: str
     """demo (synthetic images, minutes on a CPU), quick (a small network on any images, under an
-    hour on a CPU) or paper (everything). Options given beside it override it. By default paper
-    where JAX finds an accelerator, else demo."""
+    hour on a CPU) or paper (everything). Other options override it. The default is paper where JAX
+    finds an accelerator, else demo."""
     accelerator: str = "auto"
-    """auto, cpu, gpu or tpu: where to run; auto takes what JAX finds."""
+    """Where to run: auto (what JAX finds), cpu, gpu or tpu."""
 
     dataset: str = "colorectal_histology"
     """colorectal_histology (the paper's), folder (any folder of class folders) or synthetic."""
@@ -42,50 +43,52 @@ class Options:
     """folder: the folder of class folders. colorectal_histology: the unpacked Zenodo archive, or
     where TensorFlow Datasets keeps its data."""
     images_per_class: int = 250
-    """synthetic: images to draw of each class."""
+    """synthetic: images to draw per class."""
     image_size: int = 150
     """Side of the images in pixels; others are resized once, and cropped to a square."""
     weights: str = "imagenet"
-    """imagenet (from the cache, else downloaded), random, or one of Keras's
-    mobilenet_*_tf_no_top.h5 files."""
+    """imagenet (from the cache, else downloaded), random, or the path of one of Keras's
+    *_no_top.h5 files of the network."""
 
     scenarios: tuple[str, ...] = SCENARIOS
     """Imbalance scenarios: linear, single_majority, single_minority, half_minority."""
     ratios: tuple[float, ...] = RATIOS
     """Imbalance ratios, 1 or more. At ratio 1 only the baseline is trained, once for all scenarios,
-    unless the data are imbalanced themselves."""
+    unless the data themselves are imbalanced."""
     folds: int = FOLDS
     """How many of the ten folds to run."""
-    approaches: tuple[str, ...] = tuple(APPROACHES)
-    """Resampling in image space (is_*), in feature space (fs_*), in two stages (ts_*), or none
-    (baseline)."""
+    approaches: tuple[str, ...] = PAPER
+    """Names: baseline, is_S (sampler S on images), fs_S (on features), ts_S_T (both), post_prior.
+    Samplers: rus, ros, smote, borderline, adasyn, nearmiss1 to nearmiss3, tomek, enn, rbu. The
+    default is the paper's nine."""
     protocol: tyro.conf.OmitArgPrefixes[Protocol] = dataclasses.field(default_factory=Protocol)
     test_fold: str = "imbalanced"
     """Score on the test folds with the partition's imbalance, or balanced (whole)."""
 
     members: int | Literal["auto"] = "auto"
-    """Networks trained at a time. By default one on a CPU, and on accelerators as many as their
-    memory holds; half as many from where it does not."""
+    """Networks trained at a time. By default one on a CPU, and on accelerators as many as fit into
+    memory; half as many after one that did not fit."""
     output: Path | None = None
     """Folder of records, tables and report. By default results/PRESET-DATA."""
     checkpoints: Path = Path("checkpoints")
-    """Folder of the weights cache, of the checkpoints of training in flight and of compiled
+    """Folder of the weights cache, of checkpoints of training in flight and of compiled
     programs."""
     coordinator: str | None = None
     """HOST:PORT of process 0, for a study spread over several processes; all share the folders
-    --output and --checkpoints. Not needed where JAX knows the cluster: Slurm, Open MPI, TPU pods,
-    GKE."""
+    --output and --checkpoints. Not needed where JAX recognizes the cluster: Slurm, Open MPI, TPU
+    pods, GKE."""
     num_processes: int | None = None
-    """How many processes there are. 1: this one alone, whatever the cluster."""
+    """How many processes there are; 1 is this one alone, even in a cluster."""
     process_id: int | None = None
-    """Which one this is, from 0. Process 0 makes the tables and the report."""
+    """Which process this is, from 0. Process 0 makes the tables and the report."""
     dry_run: bool = False
-    """Print what there is to do, what is done and the device memory it takes, and stop."""
+    """Print what there is to do, what is done and the device memory needed, and stop."""
 
     @property
     def scope(self) -> Scope:
         """What the study covers."""
-        return Scope(self.scenarios, self.ratios, self.folds, self.approaches)
+        approaches = tuple(map(find, dict.fromkeys(self.approaches)))
+        return Scope(self.scenarios, self.ratios, self.folds, approaches)
 
     @property
     def results(self) -> Path:
@@ -95,8 +98,8 @@ class Options:
 
 
 PRESETS = {
-    # Everything is made in the process: no network access, no files. Without ImageNet weights the
-    # paper's step size and batch-norm momentum would take hundreds of epochs to arrive.
+    # It needs no network access and no files. Without ImageNet weights, the paper's step size and
+    # batch-norm momentum would need hundreds of epochs.
     "demo": Options(
         preset="demo",
         dataset="synthetic",
@@ -120,9 +123,9 @@ PRESETS = {
 
 
 def chosen(arguments: Sequence[str]) -> tuple[str | None, str]:
-    """The preset (None: not named) and the accelerator of a command line.
+    """The preset (None if it is not named) and the accelerator of a command line.
 
-    Both are needed before the other options can be read: they decide the defaults.
+    Both are needed before the other options can be read, because they decide the defaults.
 
     Raises:
         InputError: either is unknown.
@@ -149,17 +152,32 @@ def parse(arguments: Sequence[str], preset: str) -> Options:
 
 
 def _validate(options: Options) -> None:
-    require_known("dataset", options.dataset, DATASETS)
+    _require_names(options)
+    _require_numbers(options)
+    require_consistent(options.coordinator, options.num_processes, options.process_id)
+    backbone = find_backbone(options.protocol.network)
+    backbone.check_width(options.protocol.width)
+    if options.image_size < backbone.min_image_size:
+        raise InputError(
+            f"--image-size {options.image_size} found, {backbone.min_image_size} or more expected "
+            f"by {backbone.title}; choose a larger one"
+        )
+
+
+def _require_names(options: Options) -> None:
+    require_known("dataset", options.dataset, SOURCES)
     require_known("precision", options.protocol.precision, PRECISIONS)
     require_known("test fold", options.test_fold, TESTS)
     for scenario in options.scenarios:
         require_known("scenario", scenario, SCENARIOS)
     for approach in options.approaches:
-        require_known("approach", approach, APPROACHES)
-    require_consistent(options.coordinator, options.num_processes, options.process_id)
+        find(approach)
     for name in ("scenarios", "ratios", "approaches"):
         if not getattr(options, name):
             raise InputError(f"--{name} names none, at least one expected")
+
+
+def _require_numbers(options: Options) -> None:
     for ratio in options.ratios:
         if not 1 <= ratio < float("inf"):
             raise InputError(f"imbalance ratio {ratio:g} found, 1 or more expected")
@@ -184,9 +202,3 @@ def _validate(options: Options) -> None:
         if not 0 <= (value := getattr(protocol, name)) < 1:
             flag = name.replace("_", "-")
             raise InputError(f"--{flag} {value:g} found, a number from 0 to below 1 expected")
-    if int(32 * protocol.width) < 1:
-        raise InputError(f"--width {protocol.width:g} leaves no channels, 1/32 or more expected")
-    if options.image_size < 32:
-        raise InputError(
-            f"--image-size {options.image_size} found, 32 or more expected: five layers halve it"
-        )

@@ -24,15 +24,16 @@ from experiments.progress import run_and_show
 from experiments.report import LiveReport
 from twostage_jax.data import sources
 from twostage_jax.evaluation import paper, tables
-from twostage_jax.models.weights import load_weights
+from twostage_jax.models.backbones import load_weights
+from twostage_jax.study.folder import read_records
 from twostage_jax.study.hosts import Team
-from twostage_jax.study.record import read_records
+from twostage_jax.study.jobs import Group, image_passes, pending, record_keys
 from twostage_jax.study.rendezvous import Hosts, join
 from twostage_jax.study.study import Study
 from twostage_jax.support.errors import InputError
 
-_INTERRUPTED = "interrupted; start the same command again to go on"
-_AGAIN = "; finished records are kept: mend this and start the same command again to go on"
+_INTERRUPTED = "interrupted; the same command resumes the study"
+_AGAIN = "; finished records are kept: mend this, then the same command resumes the study"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     input, or a machine that cannot go on. 130: interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # Orbax logs the traceback of an error before it raises it, and we say it in a line.
+    # Orbax logs the traceback of an error before it raises it; one line is printed here.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     return run_command(lambda: meet(arguments), _INTERRUPTED, _AGAIN)
 
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def meet(arguments: Sequence[str]) -> int:
     """Meets the other hosts, if there are any, and does this one's part."""
     preset, accelerator = chosen(arguments)
-    # Bad options are said before others are waited for; which preset is meant hardly matters.
+    # Options are validated before other processes are waited for. A preset only changes defaults,
+    # so that any will do here.
     early = parse(arguments, preset or "demo")
     alone = early.dry_run
     hosts = Hosts() if alone else join(early.coordinator, early.num_processes, early.process_id)
@@ -63,15 +65,15 @@ def meet(arguments: Sequence[str]) -> int:
         console = Console(highlight=False, markup=False, soft_wrap=True)
         announce(console, options, hosts, named=preset is not None)
         command = shlex.join([*PROGRAM.split(), *arguments])
-        with Team(hosts, options.results) as team, small_memory_said():
+        with Team(hosts, options.results) as team, out_of_memory_as_input_error():
             return reproduce(console, options, command, team)
 
     return run_command(work, _INTERRUPTED, _AGAIN, f"{hosts}: " if hosts.count > 1 else "")
 
 
 @contextmanager
-def small_memory_said() -> Iterator[None]:
-    """Turns a device that runs out of memory into an InputError."""
+def out_of_memory_as_input_error() -> Iterator[None]:
+    """Turns the error of a device without enough memory into an InputError."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -96,22 +98,22 @@ def use_accelerator(accelerator: str) -> None:
         names = ", ".join(sorted({f"{d.platform} ({d.device_kind})" for d in found}))
         extra = "jax[cuda12]" if accelerator == "gpu" else "jax[tpu]"
         raise InputError(
-            f"--accelerator {accelerator} asked for, JAX found only {names}; install {extra} on a "
-            f"machine that has one, or choose --accelerator {found[0].platform}"
+            f"--accelerator {accelerator} requested, but JAX found only {names}; install {extra} "
+            f"on a machine that has one, or choose --accelerator {found[0].platform}"
         )
 
 
 def keep_programs(folder: Path) -> None:
     """Keeps compiled programs for the next start, unless JAX was told where to keep them.
 
-    One folder a machine: a CPU's programs suit its own model, and machines may share the rest.
+    There is one folder per machine, because a CPU's programs suit its own model only.
     """
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(folder.resolve() / platform.node()))
 
 
 def announce(console: Console, options: Options, hosts: Hosts, named: bool) -> None:
-    """Says which preset runs on what, and how to get another."""
+    """Prints which preset runs on what, and how to get another."""
     devices = jax.local_devices()
     number = f"{len(devices)} of " if len(devices) > 1 else ""
     where = f"{number}{devices[0].platform} ({devices[0].device_kind})"
@@ -126,8 +128,43 @@ def announce(console: Console, options: Options, hosts: Hosts, named: bool) -> N
 def reproduce(console: Console, options: Options, command: str, team: Team) -> int:
     """Runs the study that the options describe, up to its tables and its report.
 
-    Processes other than the first one train their share of it, and that is all.
+    Processes other than the first one only train their share of it.
     """
+    study = make_study(options)
+    if team.hosts.index:
+        groups, prefix = team.receive(study), f"{team.hosts}: "
+        return 1 if run_and_show(console, study, groups, team.recorded, prefix) else 0
+    members = options.members
+    groups = study.groups(study.trainer.members_that_fit() if members == "auto" else members)
+    console.print(f"images: {study.image_set!r}")
+    study.check_folder()
+    waiting = pending(groups, study.folder)
+    console.print(
+        f"study: {len(study.networks)} networks, {len(record_keys(study.networks))} records, "
+        f"{image_passes(groups, study.protocol.epochs):,} image passes; to do: "
+        f"{sum(map(len, waiting))} networks, "
+        f"{image_passes(waiting, study.protocol.epochs):,} image passes"
+    )
+    if options.dry_run:
+        memory = study.trainer.device_memory(max(map(len, groups)))
+        known = "not known here" if memory is None else f"{memory / 2**30:.2f} GiB"
+        console.print(f"device memory: {known}")
+        return 0
+    study.open(command)
+    started = time.perf_counter()
+    report = LiveReport(study.folder.path, partial(console.print, style="bold red"))
+    lost = train(console, study, waiting, team, report)
+    failed = finish(console, study, options, report, started)
+    if lost:
+        console.print(
+            f"{'; '.join(lost)}; the same command, on any number of hosts, finishes them",
+            style="bold red",
+        )
+    return 1 if failed or lost else 0
+
+
+def make_study(options: Options) -> Study:
+    """Reads images and weights and makes the study; nothing is trained yet."""
     image_set = sources.load(
         options.dataset,
         data_dir=options.data_dir,
@@ -135,76 +172,63 @@ def reproduce(console: Console, options: Options, command: str, team: Team) -> i
         seed=options.protocol.seed,
         images_per_class=options.images_per_class,
     )
-    cache = options.checkpoints / "weights"
-    study = Study(
+    protocol, cache = options.protocol, options.checkpoints / "weights"
+    return Study(
         image_set,
         options.dataset,
-        options.protocol,
-        load_weights(options.weights, options.protocol.width, cache),
+        protocol,
+        load_weights(protocol.network, options.weights, protocol.width, cache),
         options.scope,
         output=options.results,
         checkpoints=options.checkpoints / "training",
-        members=None if options.members == "auto" else options.members,
     )
-    if team.hosts.index:
-        groups, prefix = team.receive(study), f"{team.hosts}: "
-        failed = run_and_show(console, study, groups, team.recorded, prefix)
-        return 1 if failed else 0
-    console.print(f"images: {image_set!r}")
-    study.check_folder()
-    pending = study.pending()
-    networks, waiting = sum(map(len, study.groups)), sum(map(len, pending))
-    console.print(
-        f"study: {networks} networks, {len(study.record_keys)} records, "
-        f"{study.image_passes(study.groups):,} image passes; to do: {waiting} networks, "
-        f"{study.image_passes(pending):,} image passes"
-    )
-    if again := [group for group in pending if all(map(study.is_recorded, group))]:
-        console.print(
-            f"{len(again)} finished group is trained again, for the report's map of features; its "
-            "records stay as they are"
-        )
-    if options.dry_run:
-        console.print(f"device memory: {study.device_memory() / 2**30:.2f} GiB")
-        return 0
-    study.open(command)
-    started = time.perf_counter()
-    report = LiveReport(study.output, partial(console.print, style="bold red"))
-    run_and_show(console, study, team.assign(study, pending), lambda _: report.update())
+
+
+def train(
+    console: Console, study: Study, waiting: list[Group], team: Team, report: LiveReport
+) -> list[str]:
+    """Trains this process's share of some groups and waits for the others.
+
+    Returns:
+        What is missing, one line per process that was lost.
+    """
+    run_and_show(console, study, team.assign(waiting), lambda _: report.update())
     if left := team.missing():
         console.print(f"own share done; waiting for {left} networks of other processes")
-    lost = team.wait(study, report.update)
-    # All that the folder holds, so that parts of a study add up.
-    records = read_records(study.records)
+    return team.wait(study, report.update)
+
+
+def finish(
+    console: Console, study: Study, options: Options, report: LiveReport, started: float
+) -> int:
+    """Writes and prints tables and report; returns how many records of the scope are failed."""
+    # The tables hold all records of the folder: parts of a study add up.
+    records = read_records(study.folder.records)
+    description = study.check_folder()
     written = tables.write_tables(
-        study.output,
+        study.folder.path,
         records,
-        expected=study.record_keys,
+        expected=record_keys(study.networks),
         why_absent=paper.why_not_comparable(
-            study.settings, image_set.class_counts.tolist(), records, options.test_fold
+            description.settings, description.class_counts, records, options.test_fold
         ),
         test=options.test_fold,
     )
-    # Rich would cut columns off where it finds no terminal and takes 80 for its width.
+    # Rich would cut off columns where it finds no terminal and assumes a width of 80.
     Console(highlight=False, width=max(console.width, 120)).print(tables.screen(written))
     page = report.draw()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak *= 1 if sys.platform == "darwin" else 1024
     console.print(
         f"{time.perf_counter() - started:.0f} s; peak memory of the process "
-        f"{peak / 1e9:.2f} GB; results in {study.output}"
+        f"{peak / 1e9:.2f} GB; results in {study.folder.path}"
         + (f", the report to look at: {page}" if page else "")
     )
-    scope = set(study.record_keys)
+    scope = set(record_keys(study.networks))
     failed = sum(record.status == "failed" for record in records if record.key in scope)
     if failed:
-        console.print(f"{failed} records are failed ones, see tables.md there", style="bold red")
-    if lost:
-        console.print(
-            f"{'; '.join(lost)}; the same command, on any number of hosts, finishes them",
-            style="bold red",
-        )
-    return 1 if failed or lost else 0
+        console.print(f"{failed} records failed, see tables.md there", style="bold red")
+    return failed
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Fixtures of several test modules; types and shapes of the package are checked while it is tested.
+"""Fixtures of several test modules; the package's types and shapes are checked while it is tested.
 
-Hook and environment have to stand before the first import of the package and of JAX.
+The hook and the environment have to stand before the first import of the package and of JAX.
 """
 
 import os
 import tempfile
 
+import hypothesis
 import jaxtyping
 import pytest
 
@@ -18,12 +19,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 jaxtyping.install_import_hook("twostage_jax", "beartype.beartype")
 
-
-def pytest_configure(config):
-    """Flax annotates `nnx.State` with `typing.Hashable`, of which beartype complains."""
-    config.addinivalue_line(
-        "filterwarnings", "ignore::beartype.roar.BeartypeDecorHintPep585DeprecationWarning"
-    )
+# No example is tied to a time: the machine may have anything else to do. In CI the examples are
+# the same in every run; elsewhere they are new ones.
+hypothesis.settings.register_profile("everywhere", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "everywhere")
 
 
 @pytest.fixture

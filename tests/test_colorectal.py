@@ -132,7 +132,7 @@ def test_reads_what_tensorflow_prepared(published, tmp_path):
     with pytest.raises(InputError, match="cut short"):
         colorectal.load(tmp_path / "tfds", 32)
     tfrecord.write_bytes(b"".join(framed[:-1]))
-    with pytest.raises(InputError, match="holds 23 tiles; expected the 24"):
+    with pytest.raises(InputError, match="holds 23 tiles; expected the 24 of its"):
         colorectal.load(tmp_path / "tfds", 32)
 
 
@@ -162,7 +162,7 @@ def assert_advises_download_by_hand(error: InputError) -> None:
 
 def test_wrong_archive_is_refused(published, tmp_path, monkeypatch):
     monkeypatch.setattr(colorectal, "ARCHIVE_SHA256", "0" * 64)
-    with pytest.raises(InputError, match="did not give the published archive") as caught:
+    with pytest.raises(InputError, match="is not the published archive") as caught:
         colorectal.load(tmp_path / "tfds", None)
     assert_advises_download_by_hand(caught.value)
 

@@ -169,7 +169,7 @@ def test_folder_descends_into_a_lone_folder(two_classes, tmp_path_factory):
     assert folder.load(outer, None).class_names == ("a", "b")
 
 
-def test_resizing_is_to_resize_the_shorter_side_and_crop_the_centre(tmp_path):
+def test_resizing_is_to_resize_the_shorter_side_and_crop_the_center(tmp_path):
     pixels = noise(40, 120, 3)
     for name in "ab":
         save(tmp_path / name / "wide.png", pixels)
@@ -182,7 +182,7 @@ def test_resizing_is_to_resize_the_shorter_side_and_crop_the_centre(tmp_path):
 
 
 def test_resizing_is_antialiased(tmp_path):
-    """A fine chequerboard becomes its mean; picking every eighth pixel would keep 0 or 255."""
+    """A fine checkerboard becomes its mean; picking every eighth pixel would keep 0 or 255."""
     board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
     for name in "ab":
         save(tmp_path / name / "1.png", board)
@@ -309,7 +309,7 @@ def test_synthetic_seed():
     assert draw().fingerprint != draw(seed=6).fingerprint
 
 
-def test_synthetic_colours_are_those_of_the_stains():
+def test_synthetic_colors_are_those_of_the_stains():
     """Empty is bright, tumor dark, lymphocytes are blue, stroma is pink; and classes overlap."""
     tiles = draw(images_per_class=30)
     means = tiles.images.mean((1, 2)).reshape(8, 30, 3)
@@ -361,3 +361,30 @@ def test_load_refuses(two_classes):
         sources.load("synthetic", data_dir=two_classes)
     with pytest.raises(InputError, match="image size 0"):
         sources.load("folder", data_dir=two_classes, image_size=0)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """A source from outside, forgotten after the test."""
+    monkeypatch.setattr(sources, "SOURCES", dict(sources.SOURCES))
+
+    def read(options):
+        classes = options.images_per_class
+        return ImageSet.create(**parts(n=2 * classes, classes=classes, size=options.image_size))
+
+    sources.register_source("stripes", read)
+    return read
+
+
+def test_a_registered_source_is_loaded_by_name(registered):
+    found = sources.load("stripes", image_size=5, images_per_class=3)
+    assert found.images.shape == (6, 5, 5, 3)
+    with pytest.raises(InputError, match="unknown dataset 'stripe'; did you mean stripes"):
+        sources.load("stripe")
+
+
+def test_a_name_of_a_source_is_given_once(registered):
+    sources.register_source("stripes", registered)
+    with pytest.raises(InputError, match="'folder' is taken by another source; choose another"):
+        sources.register_source("folder", registered)
+    assert sources.SOURCES["folder"] is folder.read

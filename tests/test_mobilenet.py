@@ -17,7 +17,8 @@ from flax import nnx
 from PIL import Image
 
 from twostage_jax.models import weights
-from twostage_jax.models.mobilenet_v1 import MobileNet, moments
+from twostage_jax.models.layers import moments
+from twostage_jax.models.mobilenet_v1 import WEIGHTS, MobileNet
 from twostage_jax.resampling.plan import DevicePlan
 from twostage_jax.training.lifting import Lifted
 from twostage_jax.training.protocol import Protocol
@@ -99,7 +100,7 @@ def ported(path: Path, width: float) -> MobileNet:
         lambda leaf: (rng.normal(size=leaf.shape) / np.sqrt(leaf.shape[0])).astype(leaf.dtype),
         state,
     )
-    found = weights.Weights(weights.port(path, width), "")
+    found = weights.Weights(WEIGHTS.port(path, width), "")
     return nnx.merge(graph, weights.set_weights(state, found))
 
 

@@ -1,10 +1,12 @@
 """Exact neighbours of the same class, against references in integers and float64."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
@@ -12,16 +14,18 @@ from twostage_jax.resampling.neighbors import (
     nearest,
     products,
     rank_neighbors,
-    search,
     squared_distances,
     subset_neighbors,
+    tiles,
 )
+from twostage_jax.resampling.neighbors.device import block_rows, screen_on_device, tile_rows
+from twostage_jax.resampling.neighbors.host import screen_by_tree, screen_on_host
 from twostage_jax.resampling.samplers.smote import class_neighbor_lists
 
 PRODUCTS = {
     "chosen": jax.jit(products.integer_products),
-    "int32": jax.jit(products._integers_on_accelerator),
-    "float32": jax.jit(products._integers_on_cpu),
+    "int32": jax.jit(products.integers_by_int8),
+    "float32": jax.jit(products.integers_by_float32),
 }
 
 
@@ -29,14 +33,14 @@ def feature_neighbors(features, labels, k):
     return class_neighbor_lists(features, labels, k, np.unique(labels))
 
 
-@pytest.fixture(params=["host", "tree", "device", "small tiles"])
-def way(request, monkeypatch):
-    """Each of the ways to screen, whatever the size; the memory that the search may take."""
-    if request.param != "host":
-        monkeypatch.setattr(search, "_SMALL_PAIRS", 0)
-    if request.param != "tree":
-        monkeypatch.setattr(search, "_COLUMNS_OF_A_TREE", 0)
-    return 2**16 if request.param == "small tiles" else 2**30
+SCREENS = {
+    "host": screen_on_host,
+    "tree": screen_by_tree,
+    "device": partial(screen_on_device, memory=2**30),
+    "small tiles": partial(screen_on_device, memory=2**16),
+    "chosen by size": None,
+}
+each_screen = pytest.mark.parametrize("screen", SCREENS.values(), ids=SCREENS)
 
 
 def nearest_by_hand(x, labels, k):
@@ -256,14 +260,12 @@ def searches(draw):
     )
 
 
-@settings(
-    max_examples=8,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@each_screen
+@settings(max_examples=8, deadline=None)
 @given(sample=searches())
-def test_search_equals_brute_force(way, sample):
+def test_search_equals_brute_force(screen, sample):
     points, asking, some, k, farthest = sample
+    farthest &= screen is not screen_by_tree  # a tree finds the nearest points alone
     match asking:
         case "all":
             own, asks, options = np.arange(len(points)), points, {}
@@ -272,20 +274,22 @@ def test_search_equals_brute_force(way, sample):
         case "others":
             own, asks = None, points[some][::-1]
             options = {"queries": asks}
-    found = nearest(points, k, farthest=farthest, memory=way, **options)
+    found = nearest(points, k, farthest=farthest, screen=screen, memory=2**18, **options)
     rows, squared = found_by_hand(points, asks, k, own, farthest)
     np.testing.assert_array_equal(found.rows, rows)
     np.testing.assert_array_equal(found.squared, squared)
 
 
+@each_screen
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("farthest", [False, True])
-def test_search_among_wide_rows_equals_brute_force(way, dtype, farthest):
+def test_search_among_wide_rows_equals_brute_force(screen, dtype, farthest):
     """More columns than one block of products has; several blocks of rows."""
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (200, 1500))
     x = (x if dtype == np.uint8 else x + rng.random(x.shape)).astype(dtype).reshape(200, 30, 50)
-    found = nearest(x, 4, farthest=farthest, memory=way)
+    farthest &= screen is not screen_by_tree
+    found = nearest(x, 4, farthest=farthest, screen=screen)
     rows, squared = found_by_hand(x, x, 4, np.arange(200), farthest)
     np.testing.assert_array_equal(found.rows, rows)
     np.testing.assert_allclose(found.squared, squared, rtol=1e-14)
@@ -296,43 +300,41 @@ def test_pixels_at_the_ends_of_32_bits():
     images = np.repeat(extreme_images(67_500), 4, axis=0)
     images[:, :12] = np.random.default_rng(0).integers(0, 256, (12, 12))
     for farthest in (False, True):
-        problem = search._pose(images, None, None, farthest)
-        screened = search._screen_on_device(problem, 12, 2**30)
-        found = search._rank(problem, screened, 11)
+        found = nearest(images, 11, farthest=farthest, screen=SCREENS["device"])
         rows, squared = found_by_hand(images, images, 11, np.arange(12), farthest)
         np.testing.assert_array_equal(found.rows, rows)
         np.testing.assert_array_equal(found.squared, squared)
     assert squared.max() > 2**32
 
 
-def test_too_coarse_a_screen_is_noticed_and_repeated(monkeypatch):
+def test_too_coarse_a_screen_is_noticed_and_repeated():
     """A hundred points lie within the rounding of float32, more than are screened at first."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((300, 64))
     x[:100] = x[0] + 1e-7 * rng.standard_normal((100, 64))
-    monkeypatch.setattr(search, "_SMALL_PAIRS", 0)
-    wanted = []
-    screen = search._screen_on_device
-    monkeypatch.setattr(
-        search, "_screen_on_device", lambda p, m, memory: wanted.append(m) or screen(p, m, memory)
-    )
-    found = nearest(x, 5)
+    asked = []
+
+    def screen(problem, wanted):
+        asked.append(wanted)
+        return SCREENS["device"](problem, wanted)
+
+    found = nearest(x, 5, screen=screen)
     np.testing.assert_array_equal(found.rows, found_by_hand(x, x, 5, np.arange(300))[0])
-    assert wanted == [16, 128]
+    assert asked == [16, 128]
 
 
 def test_memory_bounds_the_tiles():
     """One product of all pairs would take 160 MB; the argument allows a fortieth."""
-    small = search._tile_rows(1024, 4, 2**22)
+    small = tile_rows(1024, 4, 2**22)
     assert 24 * small**2 + 6 * 4 * 1024 * small <= 2**21
-    large = search._tile_rows(1024, 4, 2**30)
+    large = tile_rows(1024, 4, 2**30)
     assert 24 * large**2 + 6 * 4 * 1024 * large <= 2**29
     assert large >= 4096 > small >= 64
 
 
 @given(st.integers(1, 10**6), st.sampled_from([64, 512, 4096]))
 def test_blocks_are_hardly_larger_than_what_they_hold(count, most):
-    rows = search._block_rows(count, most)
+    rows = block_rows(count, most)
     blocks = -(-count // rows)
     assert rows <= most
     assert rows % 64 == 0
@@ -342,7 +344,7 @@ def test_blocks_are_hardly_larger_than_what_they_hold(count, most):
 @pytest.mark.parametrize(("k", "options"), [(0, {}), (9, {}), (10, {"queries": np.zeros((2, 3))})])
 def test_more_neighbors_than_points_are_refused(k, options):
     points = np.zeros((9, 3))
-    with pytest.raises(ValueError, match=f"{k} neighbours asked of . points; 1 to . can be had"):
+    with pytest.raises(ValueError, match=f"{k} neighbors requested of . points, 1 to . expected"):
         nearest(points, k, **options)
 
 
@@ -351,13 +353,13 @@ def test_more_neighbors_than_points_are_refused(k, options):
 def test_search_lowers_for_accelerators(platform, pixels):
     """int8 products there, float32 on a CPU."""
     size, columns, wanted = 128, 67_500, 16
-    rows = search._Rows(
+    rows = tiles.Rows(
         jax.ShapeDtypeStruct((size, columns), jnp.int8 if pixels else jnp.float32),
         jax.ShapeDtypeStruct((size,), jnp.int32 if pixels else jnp.float32),
         *[jax.ShapeDtypeStruct((size,), jnp.int32)] * 2,
     )
-    best = jax.eval_shape(lambda: search._none_yet(size, wanted, pixels))
-    lowered = search._take_tile_twice.trace(best, best, rows, rows, farthest=False).lower(
+    best = jax.eval_shape(lambda: tiles.none_yet(size, wanted, pixels))
+    lowered = tiles.take_tile_twice.trace(best, best, rows, rows, farthest=False).lower(
         lowering_platforms=(platform,)
     )
     text = lowered.as_text()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedKFold
 
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.partition import (
@@ -15,8 +16,8 @@ from twostage_jax.data.partition import (
     RATIOS,
     SCENARIOS,
     PartitionKey,
+    Partitions,
     imbalance_ratios,
-    make_partition,
     partition_keys,
 )
 from twostage_jax.support.errors import InputError
@@ -48,7 +49,8 @@ def balanced():
 @pytest.fixture(scope="module")
 def partitions(balanced):
     """All 160 partitions of the paper, by key; the 40 of ratio 1 are 10."""
-    return {key: make_partition(balanced, key, seed=0) for key in KEYS}
+    made = Partitions(balanced, seed=0)
+    return {key: made.make(key) for key in KEYS}
 
 
 def counts_of(image_set, rows):
@@ -132,9 +134,10 @@ def test_folds_differ_in_class_order_and_image_order(balanced, partitions):
     assert len(kept) > 4500
 
 
-def test_ratio_one_keeps_everything_in_all_scenarios(balanced, partitions):
+def test_ratio_one_keeps_everything_in_all_scenarios(balanced):
+    partitions = Partitions(balanced, seed=0)
     for scenario, fold in itertools.product((*SCENARIOS, ORIGINAL), range(FOLDS)):
-        partition = make_partition(balanced, PartitionKey(scenario, 1.0, fold), seed=0)
+        partition = partitions.make(PartitionKey(scenario, 1.0, fold))
         rest = np.setdiff1d(np.arange(len(balanced)), partition.test)
         np.testing.assert_array_equal(partition.train, rest)
         assert partition.kept.all()
@@ -145,7 +148,7 @@ def test_read_order_does_not_matter():
     given_order = make_image_set(counts)
     shuffled = make_image_set(counts, np.random.default_rng(1).permutation(sum(counts)))
     for key in (PartitionKey("linear", 5.0, 0), PartitionKey("half_minority", 2.0, 9)):
-        a, b = (make_partition(images, key, seed=3) for images in (given_order, shuffled))
+        a, b = (Partitions(images, seed=3).make(key) for images in (given_order, shuffled))
         for rows_a, rows_b in ((a.train, b.train), (a.test, b.test)):
             assert [given_order.names[i] for i in rows_a] == [shuffled.names[i] for i in rows_b]
         np.testing.assert_array_equal(a.kept, b.kept)
@@ -153,7 +156,7 @@ def test_read_order_does_not_matter():
 
 def test_seeds_differ_in_folds_and_class_order(balanced):
     key = PartitionKey("linear", 10.0, 0)
-    a, b = (make_partition(balanced, key, seed) for seed in (0, 1))
+    a, b = (Partitions(balanced, seed).make(key) for seed in (0, 1))
     assert not np.array_equal(a.test, b.test)
     assert list(counts_of(balanced, a.train)) != list(counts_of(balanced, b.train))
 
@@ -207,7 +210,7 @@ def test_linear_ratios_of_the_paper():
 
 
 def test_a_class_keeps_at_least_one_image():
-    partition = make_partition(make_image_set([20, 20]), PartitionKey("linear", 1e9, 0), seed=0)
+    partition = Partitions(make_image_set([20, 20]), seed=0).make(PartitionKey("linear", 1e9, 0))
     assert sorted(np.bincount(partition.train // 20)) == [1, 18]
 
 
@@ -230,10 +233,26 @@ def test_keys_of_the_paper():
 )
 def test_bad_keys_are_refused(key, message):
     with pytest.raises(InputError, match=message) as error:
-        make_partition(make_image_set([10, 10]), PartitionKey(*key), seed=0)
+        Partitions(make_image_set([10, 10]), seed=0).make(PartitionKey(*key))
     assert "\n" not in str(error.value)
 
 
 def test_a_class_smaller_than_the_folds_is_refused():
     with pytest.raises(InputError, match="class 'class1' has 9 images, at least 10 expected"):
-        make_partition(make_image_set([10, 9, 8]), PartitionKey("linear", 2.0, 0), seed=0)
+        Partitions(make_image_set([10, 9, 8]), seed=0).make(PartitionKey("linear", 2.0, 0))
+
+
+def test_images_are_dealt_to_folds_once(monkeypatch):
+    """The paper's study makes 2,800 partitions."""
+    splits, split = [], StratifiedKFold.split
+
+    def counted(*args):
+        splits.append(args)
+        return split(*args)
+
+    monkeypatch.setattr(StratifiedKFold, "split", counted)
+    partitions = Partitions(make_image_set([20, 20]), seed=0)
+    assert not splits
+    for key in KEYS:
+        partitions.make(key)
+    assert len(splits) == 1

@@ -10,18 +10,18 @@ import pytest
 import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
+from records import same_result
 
 from twostage_jax.data.partition import SCENARIOS
-from twostage_jax.study.approaches import APPROACHES
-from twostage_jax.study.record import (
-    Record,
-    RecordKey,
-    failed_record,
+from twostage_jax.study.approaches import names
+from twostage_jax.study.folder import (
     read_record,
     read_records,
-    same_result,
+    record_key,
+    record_path,
     write_record,
 )
+from twostage_jax.study.record import Record, RecordKey, failed_record
 from twostage_jax.support import files
 from twostage_jax.support.errors import InputError
 
@@ -31,7 +31,7 @@ key_parts = st.tuples(
     st.sampled_from(SCENARIOS),
     st.sampled_from([1.5, 2.0, 5.0, 10.0, 100.0, 1e6]),
     st.integers(0, 12),
-    st.sampled_from(list(APPROACHES)),
+    st.sampled_from(names()),
 )
 
 
@@ -72,22 +72,22 @@ def make_failed(key=KEY, reason="out of memory"):
 
 
 def test_path_of_a_key():
-    assert KEY.path == Path("linear/ir10/fold0/ts_smote_rus.safetensors")
+    assert record_path(KEY) == Path("linear/ir10/fold0/ts_smote_rus.safetensors")
     key = RecordKey("half_minority", 2.5, 11, "baseline")
-    assert key.path == Path("half_minority/ir2.5/fold11/baseline.safetensors")
+    assert record_path(key) == Path("half_minority/ir2.5/fold11/baseline.safetensors")
 
 
 @given(key_parts)
 def test_the_key_of_a_path(parts):
     key = RecordKey(*parts)
-    assert RecordKey.from_path(key.path) == key
+    assert record_key(record_path(key)) == key
 
 
 @pytest.mark.parametrize(
     "path",
     [
         "linear/ir10/fold0",
-        "linear/ir10/fold0/other.safetensors",
+        "linear/ir10/fold0/Other.safetensors",
         "linear/ir10.0/fold0/is_rus.safetensors",
         "linear/irx/fold0/is_rus.safetensors",
         "linear/ir10/fold0/is_rus",
@@ -96,8 +96,8 @@ def test_the_key_of_a_path(parts):
 )
 def test_other_paths_have_no_key(path):
     with pytest.raises(InputError, match="is not the path of a record"):
-        RecordKey.from_path(Path(path))
-    assert RecordKey.from_path(KEY.path) == KEY
+        record_key(Path(path))
+    assert record_key(record_path(KEY)) == KEY
 
 
 def test_keys_sort_as_the_tables_do():
@@ -108,7 +108,7 @@ def test_keys_sort_as_the_tables_do():
             for scenario in ("linear", "single_majority", "single_minority", "half_minority")
             for ratio in (2.0, 10.0)
             for fold in (2, 10)
-            for approach in APPROACHES
+            for approach in names()
         ),
     ]
     shuffled = [expected[i] for i in np.random.default_rng(0).permutation(len(expected))]
@@ -119,7 +119,7 @@ def test_keys_sort_as_the_tables_do():
 def test_keys_are_a_total_order_and_name_one_path(a, b):
     a, b = RecordKey(*a), RecordKey(*b)
     assert (a < b) + (a == b) + (a > b) == 1
-    assert (a == b) == (a.path == b.path)
+    assert (a == b) == (record_path(a) == record_path(b))
     assert a != b or hash(a) == hash(b)
 
 
@@ -127,7 +127,7 @@ def test_keys_are_a_total_order_and_name_one_path(a, b):
     ("parts", "message"),
     [
         (("linaer", 2.0, 0, "baseline"), "did you mean linear"),
-        (("linear", 2.0, 0, "is_smot"), "did you mean is_smote"),
+        (("linear", 2.0, 0, "is smote"), "found approach 'is smote'"),
         (("linear", 2.0, -1, "baseline"), "found fold -1"),
         (("linear", 0.5, 0, "baseline"), "found imbalance ratio 0.5"),
         (("linear", float("nan"), 0, "baseline"), "found imbalance ratio nan"),
@@ -155,7 +155,7 @@ def test_written_records_read_back_the_same(tmp_path_factory, parts, n, classes,
     record = make_record(key, n, classes, seed, settings={"text": text}, device=text)
     path = write_record(folder, record)
     again = read_record(path)
-    assert path == folder / key.path
+    assert path == folder / record_path(key)
     assert same_result(record, again)
     for field in dataclasses.fields(Record):
         np.testing.assert_equal(getattr(again, field.name), getattr(record, field.name))
@@ -180,12 +180,12 @@ def test_memory_layout_does_not_matter(tmp_path):
 
 def test_equal_records_are_equal_files_in_every_process(tmp_path):
     script = (
-        "import sys; from twostage_jax.study.record import read_record, write_record;"
+        "import sys; from twostage_jax.study.folder import read_record, write_record;"
         "write_record(sys.argv[2], read_record(sys.argv[1]))"
     )
     first = write_record(tmp_path / "a", make_record())
     subprocess.run([sys.executable, "-c", script, first, tmp_path / "b"], check=True)
-    assert first.read_bytes() == (tmp_path / "b" / KEY.path).read_bytes()
+    assert first.read_bytes() == (tmp_path / "b" / record_path(KEY)).read_bytes()
 
 
 def test_circumstances_do_not_change_the_result():
@@ -241,7 +241,7 @@ def test_a_diverged_run_equals_itself():
         ({"test_index": np.arange(16, dtype=np.int32) - 1}, "a negative or repeated row"),
         ({"status": "finished"}, "unknown status"),
         ({"status": "failed"}, "expected one if it failed"),
-        ({"reason": "why"}, "found 'why' of a done one"),
+        ({"reason": "why"}, "found 'why' in a done record"),
     ],
 )
 @pytest.mark.usefixtures("unchecked_types")
@@ -316,7 +316,9 @@ def test_reading_a_folder_sorts_and_skips_temporary_files(tmp_path):
         write_record(tmp_path, make_record(key))
     failed = dataclasses.replace(KEY, approach="baseline")
     write_record(tmp_path, make_failed(failed))
-    (tmp_path / KEY.path).with_name(f".{KEY.path.name}.123.tmp").write_bytes(b"half")
+    (tmp_path / record_path(KEY)).with_name(f".{record_path(KEY).name}.123.tmp").write_bytes(
+        b"half"
+    )
     (tmp_path / "tables.md").write_text("text")
     assert [r.key for r in read_records(tmp_path)] == [failed, *sorted(written)]
 
@@ -374,7 +376,7 @@ def test_records_and_tables_do_without_jax():
     script = (
         "import sys, types; package = types.ModuleType('twostage_jax');"
         "package.__path__ = [sys.argv[1]]; sys.modules['twostage_jax'] = package;"
-        "import twostage_jax.study.record, twostage_jax.evaluation.tables;"
+        "import twostage_jax.study.folder, twostage_jax.evaluation.tables;"
         "assert 'jax' not in sys.modules"
     )
     folder = Path(files.__file__).parents[1]

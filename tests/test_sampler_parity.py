@@ -11,11 +11,11 @@ from PIL import Image
 from rich.console import Console
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
+from twostage_jax.study.resample import resample
 
 import twostage_jax
 from experiments import parity
 from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
-from twostage_jax.study.resample import resample
 
 BY_TITLE = {variant.title: variant for variant in parity.VARIANTS}
 PLAIN = [variant for variant in parity.VARIANTS if not variant.options]
@@ -272,7 +272,7 @@ def test_the_command_keeps_tables_and_picture(few_cases, tmp_path, capsys):
     assert table.agrees.all()
     page = (folder / "parity.md").read_text()
     assert "python -m experiments.parity --grid quick" in page
-    assert "class 2 has 2 samples, SMOTE with 5 neighbours" in page
+    assert "class 2 has 2 samples, SMOTE with 5 neighbors" in page
     assert (folder / "uint8.png").stat().st_size < 60_000
     with Image.open(folder / "uint8.png") as picture:
         assert picture.size[0] == 699

@@ -18,6 +18,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
+from twostage_jax.study.resample import resample
 
 import twostage_jax
 from experiments.parity import make_data
@@ -38,7 +39,6 @@ from twostage_jax.resampling.samplers import radial
 from twostage_jax.resampling.samplers.base import sampling_targets
 from twostage_jax.resampling.samplers.random import random_oversample, random_undersample
 from twostage_jax.resampling.samplers.smote import class_neighbor_lists, smote
-from twostage_jax.study.resample import resample
 from twostage_jax.support.errors import InputError
 
 INTERPOLATING = [
@@ -399,7 +399,7 @@ def test_bytes_and_their_numbers_give_one_plan():
 
 
 def never():
-    raise AssertionError("neighbours are not needed")
+    raise AssertionError("neighbors are not needed")
 
 
 @settings(max_examples=20, deadline=None)
@@ -430,13 +430,50 @@ def test_neighbors_are_computed_for_smote_alone():
         resample("smote", labels, 0, never)
 
 
+@settings(max_examples=20, deadline=None)
+@given(data(), st.sampled_from(["auto", "all", "minority"]), st.integers(1, 7))
+def test_smote_takes_neighbors_found_before(sample, strategy, k):
+    """The same plan bit for bit; X is not looked at."""
+    x, y = sample
+    names = np.array(["adipose", "debris", "lympho", "stroma"])[y]
+    sampler = SMOTE(sampling_strategy=strategy, k_neighbors=k, random_state=3)
+    expected = sampler.plan(x, names)
+    lists = class_neighbor_lists(x, y, k, np.unique(y))
+    found = sampler.plan(np.zeros((len(y), 1)), names, neighbors=lists)
+    for column in ("base", "neighbor", "step", "label"):
+        np.testing.assert_array_equal(getattr(found, column), getattr(expected, column))
+    assert sampler.n_features_in_ == 1
+
+
+def test_neighbors_that_do_not_fit_are_refused():
+    x, y = make_data((60, 4), "float64", 3, 0)
+    lists = class_neighbor_lists(x, y, 5, np.unique(y))
+    small = min(counts_of(y), key=counts_of(y).get)
+    foreign, missing, outside = (lists.copy() for _ in range(3))
+    foreign[y == small, 2] = np.flatnonzero(y != small)[0]
+    missing[y == small, 4] = -1
+    outside[y == small, 0] = 60
+    for wrong, message in (
+        (lists[:, :4], r"neighbors of shape \(60, 4\) found, \(60, 5\) expected"),
+        (lists[1:], r"neighbors of shape \(59, 5\) found, \(60, 5\) expected"),
+        *(
+            (wrong, f"neighbors of class {small} found that are not rows of that class")
+            for wrong in (foreign, missing, outside)
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            SMOTE().plan(x, y, neighbors=wrong)
+    with pytest.raises(TypeError, match="neighbors"):
+        BorderlineSMOTE().plan(x, y, neighbors=lists)
+
+
 def test_an_unknown_sampler_is_refused():
     with pytest.raises(InputError, match="sampler 'adasyn' found, 'rus', 'ros', 'smote' or None"):
         resample("adasyn", np.array([0, 1]), 0, never)
 
 
 def test_the_largest_class_may_be_smaller_than_the_neighborhood():
-    """It is not resampled, and so needs no neighbours."""
+    """It is not resampled, and so needs no neighbors."""
     labels = np.repeat([0, 1], [5, 5])
     lists = class_neighbor_lists(np.zeros((10, 2)), labels, 5, [0, 1])
     plan = smote(labels, sampling_targets("auto", labels, "over-sampling"), 0, lists)
@@ -472,7 +509,7 @@ def radial_by_hand(x, y, targets, gamma):
 @pytest.mark.parametrize("dtype", ["float64", "float32", "uint8"])
 def test_radial_undersampling_equals_the_formula(dtype, pairs, monkeypatch):
     """With the table of distances kept, and without: a few rows at a time, again and again."""
-    monkeypatch.setattr(radial, "_PAIRS", pairs)
+    monkeypatch.setattr(radial, "PAIRS", pairs)
     shape = (28, 3, 3, 3) if dtype == "uint8" else (28, 4)
     x, y = make_data(shape, dtype, 3, 4)
     # Narrower than the distances, all potentials would be equal up to rounding.
@@ -513,31 +550,31 @@ def with_few(count):
 
 COUNTS = "samples of each class in y: 0: 15, 1: 36, 2: 4"
 REFUSED = {
-    "SMOTE": (SMOTE(), "class 2 has 4 samples, SMOTE with 5 neighbours expects at least 6"),
+    "SMOTE": (SMOTE(), "class 2 has 4 samples, SMOTE with 5 neighbors expects at least 6"),
     "borderline-1": (
         BorderlineSMOTE(),
-        "class 2 has 4 samples, BorderlineSMOTE with 5 neighbours expects at least 6",
+        "class 2 has 4 samples, BorderlineSMOTE with 5 neighbors expects at least 6",
     ),
     "danger among all": (
         BorderlineSMOTE(m_neighbors=55),
-        "55 samples found, BorderlineSMOTE with 55 neighbours expects at least 56",
+        "y has 55 samples, BorderlineSMOTE with 55 neighbors expects at least 56",
     ),
     "borderline-2": (
         BorderlineSMOTE(kind="borderline-2", k_neighbors=55),
-        "55 samples found, BorderlineSMOTE with 55 neighbours expects at least 56",
+        "y has 55 samples, BorderlineSMOTE with 55 neighbors expects at least 56",
     ),
-    "ADASYN": (ADASYN(), "class 2 has 4 samples, ADASYN with 5 neighbours expects at least 6"),
+    "ADASYN": (ADASYN(), "class 2 has 4 samples, ADASYN with 5 neighbors expects at least 6"),
     "NearMiss": (
         NearMiss(n_neighbors=5),
-        "class 2 has 4 samples, NearMiss with 5 neighbours expects at least 5",
+        "class 2 has 4 samples, NearMiss with 5 neighbors expects at least 5",
     ),
     "NearMiss 3": (
         NearMiss(version=3, n_neighbors_ver3=16),
-        "class 0 has 15 samples, NearMiss with 16 neighbours expects at least 16",
+        "class 0 has 15 samples, NearMiss with 16 neighbors expects at least 16",
     ),
     "ENN": (
         EditedNearestNeighbours(n_neighbors=55),
-        "55 samples found, EditedNearestNeighbours with 55 neighbours expects at least 56",
+        "y has 55 samples, EditedNearestNeighbours with 55 neighbors expects at least 56",
     ),
     "unknown class, over": (SMOTE(sampling_strategy={9: 40}), rf"\{{9\}} target class.*{COUNTS}"),
     "unknown class, under": (
@@ -562,7 +599,7 @@ REFUSED = {
     ),
     "ratio": (ADASYN(sampling_strategy=0.5), f"float only when the type of target.*{COUNTS}"),
     "strategy": (SMOTE(sampling_strategy="most"), "'sampling_strategy' parameter of SMOTE must be"),
-    "neighbours": (SMOTE(k_neighbors=0), "'k_neighbors' parameter of SMOTE must be an int"),
+    "neighbors": (SMOTE(k_neighbors=0), "'k_neighbors' parameter of SMOTE must be an int"),
     "kind": (BorderlineSMOTE(kind="borderline-3"), "'kind' parameter of BorderlineSMOTE must be"),
     "version": (NearMiss(version=4), "'version' parameter of NearMiss must be an int in"),
 }
@@ -584,6 +621,25 @@ def test_what_cannot_be_done_is_said(title):
     for attempt in (sampler.fit_resample, sampler.plan):
         with pytest.raises(type(refused.value), match=message):
             attempt(x, y)
+
+
+TOO_SMALL = ["SMOTE", "danger among all", "ADASYN", "NearMiss", "NearMiss 3", "ENN"]
+
+
+@pytest.mark.parametrize("title", TOO_SMALL)
+def test_classes_too_small_are_named_without_data(title):
+    """By labels alone, which may be text: before anything is trained."""
+    sampler, message = REFUSED[title]
+    names = [f"tissue {label}" for label in with_few(4)[1]]
+    message = message.replace("class ", "class tissue ")
+    with pytest.raises(InputError, match=f"^{message}.* lower the number of neighbors or add samp"):
+        clone(sampler).require_classes(names)
+
+
+@each(SAMPLERS)
+def test_classes_of_enough_samples_pass(sampler):
+    clone(sampler).require_classes(np.repeat([0, 1], [6, 20]))
+    clone(sampler).require_classes(["b"] * 6 + ["a"] * 6)
 
 
 @each(SAMPLERS)
@@ -647,7 +703,7 @@ def test_a_class_that_is_far_from_all_others_is_nothing_for_adasyn():
     x, y = make_data((60, 2), "float64", 2, 0)
     x = x + 1e3 * y[:, None]
     smaller = min(counts_of(y), key=counts_of(y).get)
-    message = rf"no sample of class {smaller} \(15 samples\) has a neighbour of another class"
+    message = rf"no sample of class {smaller} \(15 samples\) has a neighbor of another class"
     with pytest.raises(RuntimeError, match=message):
         ADASYN().fit_resample(x, y)
     with pytest.raises(RuntimeError, match="Not any neigbours belong to the majority"):
@@ -656,7 +712,9 @@ def test_a_class_that_is_far_from_all_others_is_nothing_for_adasyn():
 
 def test_too_few_samples_for_adasyn_are_said():
     x, y = make_data((60, 2), "float64", 3, 0)
-    with pytest.raises(InputError, match=r"none of the 1 samples asked for class 2.*its 9 samples"):
+    with pytest.raises(
+        InputError, match=r"none of the 1 samples requested for class 2.*its 9 samples"
+    ):
         ADASYN(sampling_strategy={2: 10}).fit_resample(x, y)
 
 

@@ -19,7 +19,7 @@ from twostage_jax.models.mobilenet_v1 import MobileNet
 from twostage_jax.resampling.plan import DevicePlan, Plan, epoch_batches
 from twostage_jax.training.lifting import Lifted
 from twostage_jax.training.protocol import Protocol
-from twostage_jax.training.steps import Tally, TrainState, make_stages
+from twostage_jax.training.steps import Stages, Tally, TrainState
 
 CLASSES, SIZE, BATCH, STEPS = 3, 64, 4, 4
 ROWS = (16, 11, 7)  # of each member's plan: 4 steps, 3 with a partial one, 2 with a partial one
@@ -27,8 +27,6 @@ PROTOCOL = Protocol(width=0.25, batch_size=BATCH, learning_rate=1e-3, epsilon=1e
 # Heads alone are tested on few features: those of a network of one channel.
 HEAD = Protocol(width=1 / 32, batch_size=BATCH, learning_rate=1e-3)
 FEATURES = 32
-
-lift_training = partial(Lifted, shared=(2, 4, 5), donated=(0, 1))
 
 
 def make_batches(rows=ROWS, table_rows: int = 20, steps: int = STEPS) -> DevicePlan:
@@ -71,7 +69,7 @@ def assert_moved_alike(before, after, expected):
 
 
 def random_heads(members: int, seed: int = 0) -> nnx.State:
-    shapes = jax.eval_shape(make_stages(HEAD, CLASSES).init_head, jax.random.key(0))
+    shapes = jax.eval_shape(Stages(HEAD, CLASSES).init_head, jax.random.key(0))
     rng = np.random.default_rng(seed)
     return jax.tree.map(
         lambda leaf: rng.normal(0, 0.1, (members, *leaf.shape)).astype(np.float32), shapes
@@ -163,8 +161,8 @@ def features() -> np.ndarray:
 
 @cache
 def head_programs(protocol: Protocol, sequential: bool) -> tuple:
-    stages = make_stages(protocol, CLASSES)
-    program = lift_training(stages.train_head, sequential=sequential)
+    stages = Stages(protocol, CLASSES)
+    program = Lifted(stages.train_head, sequential=sequential)
     return jax.jit(jax.vmap(stages.start_head)), program
 
 
@@ -235,7 +233,7 @@ def test_padding_of_a_head_batch_counts_for_nothing(features):
 
 def test_predictions(features):
     heads = random_heads(2)
-    predict = Lifted(make_stages(HEAD, CLASSES).predict, sequential=False)
+    predict = Lifted(Stages(HEAD, CLASSES).predict, sequential=False)
     found = predict(heads, np.stack([features, features[::-1]]))
     assert found.shape == (2, 20, CLASSES)
     params = plain(of(heads, 1))
@@ -251,17 +249,17 @@ def test_predictions(features):
 
 @pytest.fixture(scope="module")
 def stages():
-    return make_stages(PROTOCOL, CLASSES)
+    return Stages(PROTOCOL, CLASSES)
 
 
 @pytest.fixture(scope="module")
 def sequential(stages) -> Lifted:
-    return lift_training(stages.train_network, sequential=True)
+    return Lifted(stages.train_network, sequential=True)
 
 
 @pytest.fixture(scope="module")
 def vmapped(stages) -> Lifted:
-    return lift_training(stages.train_network, sequential=False)
+    return Lifted(stages.train_network, sequential=False)
 
 
 @pytest.fixture(scope="module")
@@ -387,19 +385,19 @@ def test_one_step_of_a_network(stages, sequential, networks, images):
 
 
 def test_one_program_serves_all(sequential, vmapped, networks, images):
-    """Of any start and stop, any plan, any table of the same size: nothing is compiled again."""
+    """Any start and stop, any plan, any table of the same size: nothing is compiled again."""
     for program in (sequential, vmapped):
         program(networks, no_tally(), images, make_batches(), 0, STEPS)
-        compiled = program._program._cache_size()
+        compiled = program.compiled
         for start, stop in ((0, 1), (2, 4), (0, 0)):
             program(networks, no_tally(), 255 - images, make_batches((8, 8, 8)), start, stop)
-        assert program._program._cache_size() == compiled
+        assert program.compiled == compiled
 
 
 @pytest.mark.parametrize("one_at_a_time", [False, True])
 def test_extracted_features(stages, networks, images, one_at_a_time):
     """Those of the network in inference mode, padding at the end."""
-    extract = Lifted(stages.extract, shared=(1, 3), sequential=one_at_a_time)
+    extract = Lifted(stages.extract, sequential=one_at_a_time)
     rows = np.random.default_rng(7).integers(0, 20, (3, 5, BATCH), np.int32)
     found = np.asarray(extract(networks, images, rows, 2))
     assert found.shape == (3, 5 * BATCH, 256)
@@ -412,19 +410,50 @@ def test_extracted_features(stages, networks, images, one_at_a_time):
         expected = infer(own.params, own.stats, x)
         np.testing.assert_allclose(found[member, : 2 * BATCH], expected, rtol=1e-3, atol=1e-4)
     extract(networks, images, rows, 5)
-    assert extract._program._cache_size() == 1
+    assert extract.compiled == 1
 
 
 @pytest.mark.parametrize("one_at_a_time", [False, True])
 def test_memory_is_planned_from_shapes(features, one_at_a_time):
     """At least the arguments of all members; no array is made for it."""
-    stages = make_stages(HEAD, CLASSES)
+    stages = Stages(HEAD, CLASSES)
     shapes = jax.eval_shape(jax.vmap(stages.start_head), random_heads(3))
     tally, batches = jax.eval_shape(lambda: (no_tally(), make_batches()))
-    program = lift_training(stages.train_head, sequential=one_at_a_time)
+    program = Lifted(stages.train_head, sequential=one_at_a_time)
     planned = program.memory(shapes, tally, features, batches, 0, 1)
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     assert state + features.nbytes < planned < 20 * (state + features.nbytes)
+
+
+@pytest.mark.parametrize("momentum", [0.5, 0.9])
+def test_the_momentum_of_the_protocol_reaches_the_network(networks, images, momentum):
+    """Running means start from 0: after a step they are (1 - momentum) times the batch's."""
+    means = []
+    for value in (momentum, 0.0):
+        protocol = Protocol(**vars(PROTOCOL) | {"bn_momentum": value})
+        program = Lifted(Stages(protocol, CLASSES).train_network, sequential=True)
+        own, batches = alone(networks, 0), alone(make_batches(), 0)
+        state, _ = program(own, no_tally(1), images, batches, 0, 1)
+        means.append(np.asarray(state.stats["stem"]["norm"]["mean"][...]))
+    np.testing.assert_allclose(means[0], (1 - momentum) * means[1], rtol=1e-4, atol=1e-7)
+    assert np.abs(means[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("precision", "product"),
+    [("float32", "HIGHEST"), ("tf32", "HIGH"), ("bfloat16", "DEFAULT")],
+)
+def test_the_precision_of_the_protocol_reaches_the_products(features, precision, product):
+    """In the program that the compiler gets, of the head that both stages share."""
+    stages = Stages(Protocol(**vars(HEAD) | {"precision": precision}), CLASSES)
+    heads = jax.eval_shape(jax.vmap(stages.start_head), random_heads(2))
+    tally, batches = jax.eval_shape(lambda: (no_tally(2), make_batches(ROWS[:2])))
+    lowered = Lifted(stages.train_head, sequential=False).program.lower(
+        heads, tally, features, batches, 0, 1
+    )
+    products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
+    assert len(products) >= 5
+    assert all(f"precision = [{product}, {product}]" in line for line in products)
 
 
 # --- Accelerators, from a machine without one ---
@@ -444,13 +473,8 @@ def test_lowers_for_accelerators(stages, platform):
     tally, batches = jax.eval_shape(lambda: (no_tally(), make_batches()))
     images, table = shape((20, SIZE, SIZE, 3), jnp.uint8), shape((20, 256), jnp.float32)
     train_network, train_head, extract, predict = (
-        Lifted(function, shared=shared, sequential=False)._program
-        for function, shared in (
-            (stages.train_network, (2, 4, 5)),
-            (stages.train_head, (2, 4, 5)),
-            (stages.extract, (1, 3)),
-            (stages.predict, ()),
-        )
+        Lifted(function, sequential=False).program
+        for function in (stages.train_network, stages.train_head, stages.extract, stages.predict)
     )
     module = lower(train_network, networks, tally, images, batches, 0, 2)
     assert "stablehlo.dot_general" in module

@@ -1,6 +1,7 @@
 """Keras's weights: the port, the cache of converted ones, the download from a loopback server."""
 
 import base64
+import dataclasses
 import hashlib
 import http.server
 import socket
@@ -14,7 +15,7 @@ import pytest
 from flax import nnx
 
 from twostage_jax.models import weights
-from twostage_jax.models.mobilenet_v1 import MobileNet
+from twostage_jax.models.mobilenet_v1 import WEIGHTS, MobileNet
 from twostage_jax.support.errors import InputError
 
 SHARED = Path(__file__).parents[2] / "shared" / "weights"
@@ -95,9 +96,9 @@ def check_port(arrays, tensors):
     assert len(arrays) == len(tensors) == 135
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
     kernel = tensors["conv1/kernel"]
-    for i, j, colour in np.ndindex(3, 3, 3):
-        row = arrays["stem.kernel"][9 * i + 3 * j + colour]
-        np.testing.assert_array_equal(row, kernel[i, j, colour])
+    for i, j, color in np.ndindex(3, 3, 3):
+        row = arrays["stem.kernel"][9 * i + 3 * j + color]
+        np.testing.assert_array_equal(row, kernel[i, j, color])
     for i, j in np.ndindex(3, 3):
         row = arrays["blocks.12.depthwise"][3 * i + j]
         np.testing.assert_array_equal(row, tensors["conv_dw_13/depthwise_kernel"][i, j, :, 0])
@@ -113,7 +114,7 @@ def check_port(arrays, tensors):
 
 
 def test_port(good, tensors):
-    check_port(weights.port(good, 0.25), tensors)
+    check_port(WEIGHTS.port(good, 0.25), tensors)
 
 
 @pytest.mark.parametrize("width", REAL)
@@ -130,14 +131,14 @@ def test_port_of_a_real_file(width):
                 else None
             )
         )
-    check_port(weights.port(path, width), tensors)
+    check_port(WEIGHTS.port(path, width), tensors)
 
 
 def test_port_goes_by_layer_and_weight(tmp_path, tensors):
     """Whether or not a name has an output's number, or a scope between layer and weight."""
     scoped = {"{}/scope/{}".format(*name.split("/")): array for name, array in tensors.items()}
     for written, suffix in ((tensors, ""), (scoped, ":0")):
-        check_port(weights.port(write_keras(tmp_path / "a.h5", written, suffix), 0.25), tensors)
+        check_port(WEIGHTS.port(write_keras(tmp_path / "a.h5", written, suffix), 0.25), tensors)
 
 
 def test_everything_wrong_is_named_at_once(tmp_path, tensors):
@@ -151,7 +152,7 @@ def test_everything_wrong_is_named_at_once(tmp_path, tensors):
     bad["conv_dw_14/depthwise_kernel"] = np.ones((3, 3, 256, 1), np.float32)
     bad["conv1_bn/beta"] = np.full(8, np.nan, np.float32)
     path = write_keras(tmp_path / "bad.h5", bad)
-    message = error_of(weights.port, path, 0.25)
+    message = error_of(WEIGHTS.port, path, 0.25)
     for part in (
         str(path),
         "'conv_dw_3/depthwise_kernel' is missing",
@@ -171,12 +172,12 @@ def test_tensors_that_are_not_finite(tmp_path, tensors, name, value):
     bad = tensors[name].copy()
     bad.flat[3] = value
     path = write_keras(tmp_path / "bad.h5", tensors | {name: bad})
-    assert f"'{name}' is not finite" in error_of(weights.port, path, 0.25)
+    assert f"'{name}' is not finite" in error_of(WEIGHTS.port, path, 0.25)
 
 
 def test_wrong_width_names_both(good, tmp_path):
-    message = error_of(weights.load_weights, str(good), 0.5, tmp_path / "cache")
-    assert "holds a MobileNet of width 0.25, width 0.5 expected" in message
+    message = error_of(WEIGHTS.load, str(good), 0.5, tmp_path / "cache")
+    assert "holds a MobileNet v1 of width 0.25, width 0.5 expected" in message
     assert "--width 0.25" in message
     assert not (tmp_path / "cache").exists()
 
@@ -184,7 +185,7 @@ def test_wrong_width_names_both(good, tmp_path):
 @pytest.mark.parametrize("kept", [0, 7, 2000, -1])
 def test_truncated_file(good, tmp_path, kept):
     good.write_bytes(good.read_bytes()[:kept])
-    message = error_of(weights.load_weights, str(good), 0.25, tmp_path / "cache")
+    message = error_of(WEIGHTS.load, str(good), 0.25, tmp_path / "cache")
     assert f"{good} is not a whole Keras HDF5 weights file" in message
     assert "download" in message
 
@@ -198,32 +199,32 @@ def test_other_files(tmp_path):
     strings = tmp_path / "strings.h5"
     write_keras(strings, {"conv1/kernel": np.array(b"text")})
     for path in (text, other, strings):
-        message = error_of(weights.load_weights, str(path), 0.25, tmp_path / "cache")
+        message = error_of(WEIGHTS.load, str(path), 0.25, tmp_path / "cache")
         assert f"{path} is not a whole Keras HDF5 weights file" in message
 
 
 def test_missing_file(tmp_path):
     for path in (tmp_path / "missing.h5", tmp_path):
-        message = error_of(weights.load_weights, str(path), 0.25, tmp_path / "cache")
+        message = error_of(WEIGHTS.load, str(path), 0.25, tmp_path / "cache")
         assert f"cannot read the weights file {path}" in message
         assert "'imagenet' or 'random'" in message
 
 
 def test_wrong_checksum_of_a_file_of_a_known_name(good, tmp_path):
     known = good.rename(tmp_path / REAL[0.25])
-    message = error_of(weights.load_weights, str(known), 0.25, tmp_path / "cache")
+    message = error_of(WEIGHTS.load, str(known), 0.25, tmp_path / "cache")
     assert hashlib.sha256(known.read_bytes()).hexdigest()[:16] in message
-    assert weights.SHA256[known.name][:16] in message
+    assert WEIGHTS.sha256[known.name][:16] in message
     assert "rename it" in message
 
 
 def test_random_weights_are_none(tmp_path):
-    assert weights.load_weights("random", 0.3, tmp_path / "cache") is None
+    assert WEIGHTS.load("random", 0.3, tmp_path / "cache") is None
     assert not (tmp_path / "cache").exists()
 
 
 def test_width_that_is_not_published(tmp_path):
-    message = error_of(weights.load_weights, "imagenet", 0.3, tmp_path)
+    message = error_of(WEIGHTS.load, "imagenet", 0.3, tmp_path)
     assert "width 0.3 (at 0.25, 0.5, 0.75, 1)" in message
     assert "--weights random" in message
 
@@ -233,23 +234,23 @@ def test_width_that_is_not_published(tmp_path):
 
 def test_converted_once(good, tmp_path, tensors, monkeypatch):
     cache = tmp_path / "new" / "cache"
-    first = weights.load_weights(str(good), 0.25, cache)
+    first = WEIGHTS.load(str(good), 0.25, cache)
     check_port(first.arrays, tensors)
     assert first.digest == hashlib.sha256(good.read_bytes()).hexdigest()
     assert [path.suffix for path in cache.iterdir()] == [".safetensors"]
 
-    monkeypatch.setattr(weights, "port", lambda *_: pytest.fail("converted again"))
-    again = weights.load_weights(str(good), 0.25, cache)
+    monkeypatch.setattr(weights.KerasWeights, "port", lambda *_: pytest.fail("converted again"))
+    again = WEIGHTS.load(str(good), 0.25, cache)
     assert again.digest == first.digest
     check_port(again.arrays, tensors)
 
 
 def test_another_file_of_the_same_name_is_converted_anew(good, tmp_path, tensors):
     cache = tmp_path / "cache"
-    first = weights.load_weights(str(good), 0.25, cache)
+    first = WEIGHTS.load(str(good), 0.25, cache)
     changed = tensors | {"conv1_bn/beta": tensors["conv1_bn/beta"] + 1}
     write_keras(good, changed)
-    second = weights.load_weights(str(good), 0.25, cache)
+    second = WEIGHTS.load(str(good), 0.25, cache)
     check_port(second.arrays, changed)
     assert second.digest != first.digest
 
@@ -267,23 +268,23 @@ def test_another_file_of_the_same_name_is_converted_anew(good, tmp_path, tensors
 )
 def test_bad_cache_entry_is_made_again(good, tmp_path, tensors, spoil):
     cache = tmp_path / "cache"
-    weights.load_weights(str(good), 0.25, cache)
+    WEIGHTS.load(str(good), 0.25, cache)
     (entry,) = cache.iterdir()
     whole = entry.read_bytes()
     entry.write_bytes(spoil(whole))
     assert entry.read_bytes() != whole
-    check_port(weights.load_weights(str(good), 0.25, cache).arrays, tensors)
+    check_port(WEIGHTS.load(str(good), 0.25, cache).arrays, tensors)
     assert entry.read_bytes() == whole
 
 
 def test_cached_entry_of_another_width_says_so(good, tmp_path):
-    weights.load_weights(str(good), 0.25, tmp_path / "cache")
-    message = error_of(weights.load_weights, str(good), 1.0, tmp_path / "cache")
+    WEIGHTS.load(str(good), 0.25, tmp_path / "cache")
+    message = error_of(WEIGHTS.load, str(good), 1.0, tmp_path / "cache")
     assert "width 0.25, width 1 expected" in message
 
 
 def test_set_weights_leaves_the_head_and_reaches_every_member(good, tensors):
-    ported = weights.Weights(weights.port(good, 0.25), "")
+    ported = weights.Weights(WEIGHTS.port(good, 0.25), "")
     shapes = nnx.eval_shape(lambda: nnx.state(MobileNet(3, 0.25, rngs=nnx.Rngs(0))))
     state = jax.tree.map(lambda leaf: np.zeros((2, *leaf.shape), leaf.dtype), shapes)
     after = weights.set_weights(state, ported)
@@ -306,6 +307,7 @@ class Server(http.server.ThreadingHTTPServer):
     status = 200
     headers: dict = {}  # noqa: RUF012
     asked: list
+    files: weights.KerasWeights
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -328,7 +330,7 @@ def server(monkeypatch):
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         address = f"http://127.0.0.1:{server.server_port}/"
-        monkeypatch.setattr(weights, "BASE_URL", address)
+        server.files = dataclasses.replace(WEIGHTS, base_url=address)
         monkeypatch.setenv("no_proxy", "*")
         yield server
         server.shutdown()
@@ -345,9 +347,9 @@ def headers_for(body: bytes, **replaced) -> list[tuple[str, str]]:
     ]
 
 
-def refused(cache: Path, width: float = 0.5) -> str:
-    message = error_of(weights.load_weights, "imagenet", width, cache)
-    assert weights.BASE_URL in message
+def refused(files: weights.KerasWeights, cache: Path, width: float = 0.5) -> str:
+    message = error_of(files.load, "imagenet", width, cache)
+    assert files.base_url in message
     assert "by hand" in message
     assert "--weights random" in message
     assert not cache.exists() or not list(cache.iterdir())
@@ -363,28 +365,31 @@ def half(tmp_path) -> bytes:
 def test_download(server, half, tmp_path, capsys):
     server.content, server.headers = half, headers_for(half)
     cache = tmp_path / "cache"
-    loaded = weights.load_weights("imagenet", 0.5, cache)
+    loaded = server.files.load("imagenet", 0.5, cache)
     check_port(loaded.arrays, keras_tensors(0.5))
     assert (cache / "mobilenet_5_0_224_tf_no_top.h5").read_bytes() == half
     assert "downloading mobilenet_5_0_224_tf_no_top.h5" in capsys.readouterr().out
     assert server.asked == ["/mobilenet_5_0_224_tf_no_top.h5"]
-    weights.load_weights("imagenet", 0.5, cache)
+    server.files.load("imagenet", 0.5, cache)
     assert len(server.asked) == 1
     assert capsys.readouterr().out == ""
 
 
 def test_download_of_unknown_length(server, half, tmp_path, capsys):
     server.content, server.headers = half, headers_for(half)[1:]
-    check_port(weights.load_weights("imagenet", 0.5, tmp_path).arrays, keras_tensors(0.5))
+    check_port(server.files.load("imagenet", 0.5, tmp_path).arrays, keras_tensors(0.5))
     assert "downloading" in capsys.readouterr().out
 
 
-def test_download_against_a_checksum_known_by_heart(server, body, tmp_path, monkeypatch):
+def test_download_against_a_checksum_known_by_heart(server, body, tmp_path):
     server.content, server.headers = body, headers_for(body)
-    assert weights.SHA256[REAL[0.25]] in refused(tmp_path / "cache", 0.25)  # the server's MD5 fits
-    monkeypatch.setitem(weights.SHA256, REAL[0.25], hashlib.sha256(body).hexdigest())
+    assert WEIGHTS.sha256[REAL[0.25]] in refused(
+        server.files, tmp_path / "cache", 0.25
+    )  # the server's MD5 fits
+    known = {REAL[0.25]: hashlib.sha256(body).hexdigest()}
+    files = dataclasses.replace(server.files, sha256=known)
     server.headers = []
-    assert weights.load_weights("imagenet", 0.25, tmp_path / "cache") is not None
+    assert files.load("imagenet", 0.25, tmp_path / "cache") is not None
 
 
 @pytest.mark.parametrize("stated", ["md5=", "md5=!", "md5=AAAA", None])
@@ -392,17 +397,19 @@ def test_download_with_a_wrong_checksum(server, half, tmp_path, stated):
     server.content, server.headers = half, headers_for(half, hashed=b"other")
     if stated is not None:
         server.headers = [("x-goog-hash", stated)]
-    assert "checksum" in refused(tmp_path / "cache")
+    assert "checksum" in refused(server.files, tmp_path / "cache")
 
 
 def test_download_without_a_checksum(server, half, tmp_path):
     server.content, server.headers = half, headers_for(half)[:2]
-    assert "no checksum" in refused(tmp_path / "cache")
+    assert "no checksum" in refused(server.files, tmp_path / "cache")
 
 
 def test_download_cut_short(server, half, tmp_path):
     server.content, server.headers = half, headers_for(half, length=len(half) + 1000)
-    assert f"{len(half)} bytes received, {len(half) + 1000} expected" in refused(tmp_path / "cache")
+    assert f"{len(half)} bytes received, {len(half) + 1000} expected" in refused(
+        server.files, tmp_path / "cache"
+    )
 
 
 def test_download_cut_short_in_chunks(server, half, tmp_path, monkeypatch):
@@ -410,24 +417,24 @@ def test_download_cut_short_in_chunks(server, half, tmp_path, monkeypatch):
     chunk = b"fffff\r\n" + half[:1000]
     server.content = chunk
     server.headers = [("Transfer-Encoding", "chunked"), ("Connection", "close")]
-    assert "IncompleteRead" in refused(tmp_path / "cache")
+    assert "IncompleteRead" in refused(server.files, tmp_path / "cache")
 
 
 def test_download_not_found(server, tmp_path):
     server.status = 404
-    assert "404" in refused(tmp_path / "cache")
+    assert "404" in refused(server.files, tmp_path / "cache")
 
 
 def test_connection_refused(monkeypatch, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    monkeypatch.setattr(weights, "BASE_URL", f"http://127.0.0.1:{port}/")
+    files = dataclasses.replace(WEIGHTS, base_url=f"http://127.0.0.1:{port}/")
     monkeypatch.setenv("no_proxy", "*")
-    assert "refused" in refused(tmp_path / "cache")
+    assert "refused" in refused(files, tmp_path / "cache")
 
 
 def test_download_that_is_not_a_mobilenet(server, tmp_path):
     """The checksum fits, yet the file does not: that is a message, too."""
     server.content, server.headers = b"<html>", headers_for(b"<html>")
-    assert "not a whole Keras HDF5" in error_of(weights.load_weights, "imagenet", 0.5, tmp_path)
+    assert "not a whole Keras HDF5" in error_of(server.files.load, "imagenet", 0.5, tmp_path)

@@ -1,32 +1,25 @@
 """Two-stage resampling for training image classifiers on imbalanced data.
 
 The samplers stand at the top, as in imbalanced-learn: `from twostage_jax import SMOTE`. They are
-imported when they are first asked for.
+imported on first use, so that programs that only read records start without JAX.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twostage_jax.resampling.samplers import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-_SAMPLERS = (
-    "ADASYN",
-    "SMOTE",
-    "BorderlineSMOTE",
-    "EditedNearestNeighbours",
-    "NearMiss",
-    "RadialBasedUndersampler",
-    "RandomOverSampler",
-    "RandomUnderSampler",
-    "TomekLinks",
-)
-__all__ = [*_SAMPLERS]
-
 
 def __getattr__(name: str):
-    if name in _SAMPLERS:
-        return getattr(import_module("twostage_jax.resampling.samplers"), name)
+    if name == "__all__" or name[0].isupper():
+        samplers = import_module("twostage_jax.resampling.samplers")
+        if name == "__all__" or name in samplers.__all__:
+            return getattr(samplers, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SAMPLERS})
+    return sorted({*globals(), *__getattr__("__all__")})

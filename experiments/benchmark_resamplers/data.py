@@ -9,7 +9,7 @@ from experiments.benchmark_resamplers.cases import SEED, STUDY_KEYS, partition_n
 from experiments.benchmark_resamplers.options import Options
 from twostage_jax.data import sources
 from twostage_jax.data.image_set import ImageSet
-from twostage_jax.data.partition import imbalance_ratios, make_partition
+from twostage_jax.data.partition import Partitions, imbalance_ratios
 from twostage_jax.support.streams import derive
 
 # The paper's set, and the width of its features.
@@ -99,7 +99,8 @@ def partitions(labels: Int[np.ndarray, " n"]) -> dict[str, Int[np.ndarray, " m"]
         names=[f"{row:09d}" for row in range(len(labels))],
         source="",
     )
-    return {partition_name(key): make_partition(stand_in, key, SEED).train for key in STUDY_KEYS}
+    partitions = Partitions(stand_in, SEED)
+    return {partition_name(key): partitions.make(key).train for key in STUDY_KEYS}
 
 
 def linear_labels(rows: int, random: np.random.Generator) -> Int[np.ndarray, " n"]:

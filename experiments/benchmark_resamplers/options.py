@@ -8,7 +8,7 @@ import tyro
 
 from experiments.benchmark_resamplers.cases import KINDS
 from experiments.options import ACCELERATORS
-from twostage_jax.data.sources import DATASETS
+from twostage_jax.data.sources import SOURCES
 from twostage_jax.support.errors import InputError, require_known
 
 PROGRAM = "python -m experiments.benchmark_resamplers"
@@ -57,7 +57,7 @@ def parse(arguments: Sequence[str]) -> Options:
         raise InputError("--cases names none, at least one expected")
     for case in options.cases:
         require_known("case", case, KINDS)
-    require_known("dataset", options.dataset, DATASETS)
+    require_known("dataset", options.dataset, SOURCES)
     require_known("accelerator", options.accelerator, ACCELERATORS)
     for name, least in (("rounds", 1), ("repeats", 0), ("queries", 1)):
         if (value := getattr(options, name)) < least:

@@ -5,12 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import jax
-from flax import nnx
-from jaxtyping import Array, Float
-
-from twostage_jax.models import depthwise
-from twostage_jax.models import mobilenet_v1 as mobilenet
+from twostage_jax.models import depthwise, layers
+from twostage_jax.models.layers import Forms
 from twostage_jax.training.lifting import SEQUENTIAL
 
 # The choice that an engine's precision makes, and no patch.
@@ -22,6 +18,7 @@ class Choice(NamedTuple):
 
     Attributes:
         text: in words.
+        forms: of computation, an argument of the network.
         patches: names in the product and what they stand for instead.
         sequential: members one after another (True) or as one program; None: as the product does.
         batches: a call, instead of as many as a turn takes.
@@ -29,6 +26,7 @@ class Choice(NamedTuple):
     """
 
     text: str
+    forms: Forms = Forms()
     patches: tuple[tuple[object, str, Callable], ...] = ()
     sequential: bool | None = None
     batches: int | None = None
@@ -41,50 +39,20 @@ class Choice(NamedTuple):
         return self.sequential is not own and self.platform in ("", platform)
 
 
-# The functions without the derivatives that the product gives them.
-_depthwise = mobilenet.depthwise.__wrapped__
-_moments = mobilenet.moments.__wrapped__
-
-
-def _grouped(
-    x: Float[Array, "b h w c"], taps: Float[Array, "9 c"], stride: int
-) -> Float[Array, "b i j c"]:
-    channels = x.shape[-1]
-    before = 1 if stride == 1 else 0
-    return jax.lax.conv_general_dilated(
-        x,
-        taps.reshape(3, 3, 1, channels),
-        (stride, stride),
-        [(before, 1), (before, 1)],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=channels,
-    )
-
-
-def _convolved(self, x, valid):
-    edges = [(size % 2, 1) for size in x.shape[1:3]]
-    kernel = self.kernel[...].astype(x.dtype).reshape(3, 3, x.shape[-1], -1)
-    x = jax.lax.conv_general_dilated(
-        x, kernel, (2, 2), edges, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    return jax.nn.relu6(self.norm(x, valid))
-
-
-_block = mobilenet.SeparableBlock.__call__
-
 CHOICES = {
-    "derivative": Choice("depthwise derivative by JAX", ((mobilenet, "depthwise", _depthwise),)),
+    "derivative": Choice("depthwise derivative by JAX", Forms(depthwise="shifts_autodiff")),
     "taps": Choice(
         "gradients of taps over whole batches",
-        ((depthwise, "_towards_taps_by_sample", depthwise._towards_taps),),
+        patches=((depthwise, "_towards_taps_by_sample", depthwise._towards_taps),),
         platform="cpu",
     ),
-    "moments": Choice("derivative of batch moments by JAX", ((mobilenet, "moments", _moments),)),
-    "grouped": Choice("depthwise as grouped convolution", ((mobilenet, "depthwise", _grouped),)),
-    "stem": Choice("stem as convolution", ((mobilenet.Stem, "__call__", _convolved),)),
-    "remat": Choice(
-        "blocks rematerialised", ((mobilenet.SeparableBlock, "__call__", nnx.remat(_block)),)
+    "moments": Choice(
+        "derivative of batch moments by JAX",
+        patches=((layers, "moments", layers.moments.__wrapped__),),
     ),
+    "grouped": Choice("depthwise as grouped convolution", Forms(depthwise="convolution")),
+    "stem": Choice("stem as convolution", Forms(stem="convolution")),
+    "remat": Choice("blocks rematerialized", Forms(rematerialize=True)),
     "lifted": Choice("members as one program (vmap)", sequential=False),
     "sequential": Choice("members one after another", sequential=True),
     "calls": Choice("one step a call", batches=1),

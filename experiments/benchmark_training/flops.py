@@ -6,7 +6,8 @@ import time
 import jax
 import jax.numpy as jnp
 
-from twostage_jax.models.mobilenet_v1 import BLOCKS, HIDDEN_UNITS, STEM_CHANNELS
+from twostage_jax.models.head import HIDDEN_UNITS
+from twostage_jax.models.mobilenet_v1 import BLOCKS, STEM_CHANNELS
 from twostage_jax.training.steps import PRECISIONS
 
 # Backward takes two products for each of forward: one for the input, one for the kernel.

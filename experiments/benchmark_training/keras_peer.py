@@ -9,7 +9,7 @@ from jaxtyping import Int, UInt8
 from experiments.benchmark_training import paper
 from experiments.benchmark_training.cases import Job
 from experiments.benchmark_training.work import Work
-from twostage_jax.models.mobilenet_v1 import HIDDEN_UNITS
+from twostage_jax.models.head import HIDDEN_UNITS
 from twostage_jax.training.protocol import Protocol
 
 

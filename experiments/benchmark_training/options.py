@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from experiments.options import ACCELERATORS
-from twostage_jax.data.sources import DATASETS
+from twostage_jax.data.sources import SOURCES
 from twostage_jax.support.errors import InputError, require_known
 from twostage_jax.training.steps import PRECISIONS
 
@@ -91,7 +91,7 @@ def parse(arguments: Sequence[str]) -> Options:
             raise InputError(f"--{name} names none, at least one expected")
     for size in options.sizes or ():
         _check_size(size)
-    require_known("dataset", options.dataset, DATASETS)
+    require_known("dataset", options.dataset, SOURCES)
     require_known("accelerator", options.accelerator, ACCELERATORS)
     for members in options.members or ():
         if members < 1:

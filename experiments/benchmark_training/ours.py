@@ -26,9 +26,9 @@ def prepare(job: Job, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarr
     """Puts the data of a job on the device; nothing is compiled but the initialisation."""
     engine = job.engine
     protocol = Protocol(width=job.case.size.width, precision=engine.precision)
-    stages = make_stages(protocol, int(labels.max()) + 1)
-    network = jax.jit(stages.init_network)(jax.random.key(protocol.seed))
     choice = CHOICES[engine.choice] if engine.choice else Choice("")
+    stages = make_stages(protocol, int(labels.max()) + 1, choice.forms)
+    network = jax.jit(stages.init_network)(jax.random.key(protocol.seed))
     order = {"sequential": choice.sequential}
     match job.case.task:
         case "extraction":

@@ -3,7 +3,7 @@
 import numpy as np
 
 from twostage_jax.data.image_set import ImageSet
-from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS, make_partition, partition_keys
+from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS, Partitions, partition_keys
 from twostage_jax.study.approaches import APPROACHES
 from twostage_jax.training.protocol import Protocol
 
@@ -39,9 +39,10 @@ def study_networks() -> tuple[int, int]:
         source="",
     )
     samplers = {approach.image_sampler for approach in APPROACHES.values()}
+    partitions = Partitions(images, Protocol().seed)
     networks = rows = 0
     for key in partition_keys(SCENARIOS, RATIOS, FOLDS):
-        counts = np.bincount(images.labels[make_partition(images, key, Protocol().seed).train])
+        counts = np.bincount(images.labels[partitions.make(key).train])
         resampled = {None: counts.sum(), "rus": _CLASSES * counts.min()}
         for sampler in samplers if key.ratio > 1 else {None}:
             networks += 1

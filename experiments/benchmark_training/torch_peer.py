@@ -11,7 +11,9 @@ from torch import nn
 from experiments.benchmark_training.cases import Job, Size
 from experiments.benchmark_training.flops import feature_width
 from experiments.benchmark_training.work import Work
-from twostage_jax.models.mobilenet_v1 import BATCH_NORM_EPSILON, BLOCKS, HIDDEN_UNITS, STEM_CHANNELS
+from twostage_jax.models.head import HIDDEN_UNITS
+from twostage_jax.models.layers import BATCH_NORM_EPSILON
+from twostage_jax.models.mobilenet_v1 import BLOCKS, STEM_CHANNELS
 from twostage_jax.training.protocol import Protocol
 
 TIMM_NAME = "mobilenetv1_100"

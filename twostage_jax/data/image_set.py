@@ -1,8 +1,8 @@
-"""The image set: labelled images in memory, in an order that does not depend on how they were read.
+"""The image set: labeled images in memory, in an order that does not depend on how they were read.
 
-Folds are keyed by file name and random streams by row, so two ways of reading the same images
-must give the same rows. `ImageSet.create` therefore sorts, and `ImageSet.fingerprint` tells
-whether two image sets are the same.
+Folds and random streams depend on the order of rows, so that two ways of reading the same images
+must give the same rows. `ImageSet.create` therefore sorts, and `ImageSet.fingerprint` tells whether
+two image sets are the same.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ from twostage_jax.support.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Labelled RGB images of one size. Build one with `create`, which validates and sorts.
+    """Labeled RGB images of one size. Build one with `create`, which validates and sorts.
 
-    The arrays are read-only, so that a fingerprint, once computed, stays true.
+    The arrays are read-only, which keeps the fingerprint true.
     """
 
     images: UInt8[np.ndarray, "n h w 3"]
@@ -30,9 +30,9 @@ class ImageSet:
     class_names: tuple[str, ...]
     """Name of each class; its position is the class index."""
     names: tuple[str, ...]
-    """Stable and unique name of each image, ascending within a class."""
+    """Unique name of each image, ascending within a class; equal for every way of reading."""
     source: str
-    """One line for people: where the images came from. Not part of the fingerprint."""
+    """One line on where the images came from, for people. It is not part of the fingerprint."""
 
     @classmethod
     def create(
@@ -47,8 +47,8 @@ class ImageSet:
         """Returns the image set, its rows sorted by (label, name).
 
         Args:
-            images: pixels, uint8. Not copied if the rows are sorted already; the image set then
-                holds a read-only view, and the caller must not write to the array any more.
+            images: pixels, uint8. If the rows are sorted, they are not copied: the image set holds
+                a read-only view, and the caller must no longer write to the array.
             labels: class index of each image.
             class_names: at least two distinct names.
             names: a distinct name for each image.
@@ -79,7 +79,7 @@ class ImageSet:
         return len(self.names)
 
     def __repr__(self) -> str:
-        """Counts and origin; never the pixels."""
+        """Counts and origin, without the pixels."""
         n, height, width, _ = self.images.shape
         return (
             f"ImageSet({n} images, {height}x{width}, {self.num_classes} classes, "
@@ -98,25 +98,24 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, 64 hexadecimal digits, of shape, pixels, labels, names and class names.
+        """SHA-256 of shape, pixels, labels, names and class names, as 64 hexadecimal digits.
 
-        Two image sets have equal fingerprints exactly when they would give equal results,
-        whatever the way they were read.
+        Two image sets have equal fingerprints exactly when a study of them gives equal results.
         """
         digest = hashlib.sha256()
 
         def add(part: bytes | memoryview) -> None:
-            # Each part is preceded by its length: no two lists of parts give the same bytes.
+            # The length before each part keeps different lists of parts from the same bytes.
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
 
         add(repr(self.images.shape).encode())
-        add(memoryview(np.ascontiguousarray(self.images)).cast("B"))
+        add(np.ascontiguousarray(self.images).data.cast("B"))
         add(self.labels.astype("<i4").tobytes())
         for group in (self.class_names, self.names):
             add(str(len(group)).encode())
             for name in group:
-                # A file name need not be valid UTF-8; Python then holds it with surrogates.
+                # Python holds file names that are not valid UTF-8 with surrogates.
                 add(name.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -133,15 +132,15 @@ def _check_parts(
         raise InputError(f"images have shape {images.shape}; expected at least one pixel each")
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(
-            f"labels are {labels.dtype} of shape {labels.shape}; expected one integer an image"
+            f"labels are {labels.dtype} of shape {labels.shape}; expected one integer per image"
         )
     if not len(images) == len(labels) == len(names):
         raise InputError(
-            f"{len(images)} images, {len(labels)} labels and {len(names)} names; expected as many "
-            "of each"
+            f"{len(images)} images, {len(labels)} labels and {len(names)} names; expected the same "
+            "number of each"
         )
     if len(class_names) < 2:
-        raise InputError(f"{len(class_names)} classes; expected at least two to tell apart")
+        raise InputError(f"{len(class_names)} classes; expected at least two")
     for kind, group in (("class name", class_names), ("image name", names)):
         if twice := _first_repeated(group):
             raise InputError(f"{kind} '{twice}' occurs more than once; expected distinct names")

@@ -1,12 +1,13 @@
-"""Partitions: what one (scenario, imbalance ratio, fold) keeps of an image set.
+"""Partitions: the images that one (scenario, imbalance ratio, fold) keeps of an image set.
 
 The paper undersamples a balanced set "up to the point of achieving the desired imbalance ratio".
-Within a fold the classes stand in one random order and the images of each class in one random
-order, both shared by all scenarios and ratios: a class keeps the first n_i images, so that the
-partition of a higher ratio is a subset of that of a lower one.
+Each fold has one random order of the classes and one random order of the images of each class, for
+all scenarios and ratios. A class keeps the first n_i images of its order: the partition of a higher
+ratio is a subset of that of a lower one.
 """
 
 import math
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ SCENARIOS = ("linear", "single_majority", "single_minority", "half_minority")
 RATIOS = (1.0, 2.0, 5.0, 10.0)
 FOLDS = 10
 
-# At ratio 1 the four scenarios are one: every class keeps all its images.
+# The one scenario at ratio 1, where all four are the same: every class keeps all its images.
 ORIGINAL = "original"
 
 
@@ -52,7 +53,10 @@ class Partition(NamedTuple):
 def partition_keys(
     scenarios: tuple[str, ...], ratios: tuple[float, ...], folds: int
 ) -> list[PartitionKey]:
-    """The distinct partitions of a study, cell by cell, with ratio 1 once for all scenarios."""
+    """The distinct partitions of a study, fold after fold of each (scenario, ratio).
+
+    All scenarios share the partitions of ratio 1.
+    """
     keys = [
         PartitionKey(scenario if ratio > 1 else ORIGINAL, float(ratio), fold)
         for scenario in scenarios
@@ -63,7 +67,15 @@ def partition_keys(
 
 
 def imbalance_ratios(scenario: str, ratio: float, classes: int) -> Float[np.ndarray, " classes"]:
-    """Equations 1 and 2: by how much each class shrinks, by its position in the class order.
+    """Equations 1 and 2 of the paper: the factor by which each class shrinks.
+
+    Args:
+        scenario: one of `SCENARIOS`, or `ORIGINAL`.
+        ratio: the largest factor, from 1 up.
+        classes: number of classes, at least 2.
+
+    Returns:
+        one factor per position in the class order.
 
     Raises:
         InputError: an unknown scenario, or a ratio that is not a number from 1 up.
@@ -83,25 +95,10 @@ def imbalance_ratios(scenario: str, ratio: float, classes: int) -> Float[np.ndar
     return np.where(minority, float(ratio), 1.0)
 
 
-def _fold_of_each_image(image_set: ImageSet, seed: int) -> Int[np.ndarray, " n"]:
-    """Stratified folds. Rows are sorted by name, so that only names decide, not read order."""
-    for name, count in zip(image_set.class_names, image_set.class_counts, strict=True):
-        if count < FOLDS:
-            raise InputError(
-                f"class '{name}' has {count} images, at least {FOLDS} expected, one a fold; "
-                "add images or remove the class"
-            )
-    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=derive(seed, "folds"))
-    fold = np.empty(len(image_set.labels), np.int32)
-    for index, (_, test) in enumerate(splitter.split(image_set.names, image_set.labels)):
-        fold[test] = index
-    return fold
-
-
 def _first_of_each_class(
     image_set: ImageSet, rows: Int[np.ndarray, " n"], ratios: Float[np.ndarray, " c"], stream: int
 ) -> Int[np.ndarray, " m"]:
-    """Equation 3: of each class the first n / r, rounded, of one fixed random order; at least 1."""
+    """Equation 3: the first n / r images of each class in one random order, rounded; at least 1."""
     kept = []
     for label, ratio in enumerate(ratios):
         members = rows[image_set.labels[rows] == label]
@@ -110,27 +107,49 @@ def _first_of_each_class(
     return np.sort(np.concatenate(kept))
 
 
-def make_partition(image_set: ImageSet, key: PartitionKey, seed: int) -> Partition:
-    """The partition `key` of an image set.
+class Partitions:
+    """The partitions of one image set under one seed, whose images are dealt to folds once."""
 
-    Raises:
-        InputError: an unknown scenario, a ratio that is not a number from 1 up, a fold that is not
-            one of the ten, or a class with fewer images than folds.
-    """
-    if key.fold not in range(FOLDS):
-        raise InputError(f"fold {key.fold} found, 0 to {FOLDS - 1} expected")
-    fold = _fold_of_each_image(image_set, seed)
-    order = np.random.default_rng(derive(seed, "fold", key.fold, "class order"))
-    by_position = imbalance_ratios(key.scenario, key.ratio, len(image_set.class_names))
-    ratios = np.empty_like(by_position)
-    ratios[order.permutation(len(by_position))] = by_position
-    train, test = (
-        np.flatnonzero(side).astype(np.int32) for side in (fold != key.fold, fold == key.fold)
-    )
-    stream = derive(seed, "fold", key.fold, "image order")
-    return Partition(
-        key,
-        _first_of_each_class(image_set, train, ratios, stream),
-        test,
-        np.isin(test, _first_of_each_class(image_set, test, ratios, stream)),
-    )
+    def __init__(self, image_set: ImageSet, seed: int):
+        """Nothing is computed before the first partition is made."""
+        self._image_set = image_set
+        self._seed = seed
+
+    @cached_property
+    def _fold_of_image(self) -> Int[np.ndarray, " n"]:
+        """Stratified folds. Rows are sorted by name: the order of reading does not matter."""
+        image_set = self._image_set
+        for name, count in zip(image_set.class_names, image_set.class_counts, strict=True):
+            if count < FOLDS:
+                raise InputError(
+                    f"class '{name}' has {count} images, at least {FOLDS} expected, one per fold; "
+                    "add images or remove the class"
+                )
+        splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=derive(self._seed, "folds"))
+        fold = np.empty(len(image_set), np.int32)
+        for index, (_, test) in enumerate(splitter.split(image_set.names, image_set.labels)):
+            fold[test] = index
+        return fold
+
+    def make(self, key: PartitionKey) -> Partition:
+        """The partition named `key`.
+
+        Raises:
+            InputError: an unknown scenario, a ratio that is not a number from 1 up, a fold that is
+                not one of the ten, or a class with fewer images than folds.
+        """
+        if key.fold not in range(FOLDS):
+            raise InputError(f"fold {key.fold} found, 0 to {FOLDS - 1} expected")
+        in_test = self._fold_of_image == key.fold
+        train, test = (np.flatnonzero(side).astype(np.int32) for side in (~in_test, in_test))
+        by_position = imbalance_ratios(key.scenario, key.ratio, self._image_set.num_classes)
+        order = np.random.default_rng(derive(self._seed, "fold", key.fold, "class order"))
+        ratios = np.empty_like(by_position)
+        ratios[order.permutation(len(by_position))] = by_position
+        stream = derive(self._seed, "fold", key.fold, "image order")
+        return Partition(
+            key,
+            _first_of_each_class(self._image_set, train, ratios, stream),
+            test,
+            np.isin(test, _first_of_each_class(self._image_set, test, ratios, stream)),
+        )

@@ -1,9 +1,9 @@
 """Scores for imbalanced classes (paper, section IV-B, eq. 4 to 6), from a confusion matrix.
 
-All functions take counts `matrix[i, j]`: samples of true class i that were predicted as class j.
-A class without a test sample has no recall. It is an error here, not a NaN or a zero, because
-either would pass unseen into a mean over folds; the study's test folds keep at least one sample
-of each class.
+All functions take counts: `matrix[i, j]` is the number of samples of true class i that were
+predicted as class j. A class without a test sample has no recall. It is an error here, because a
+NaN or a zero would pass unnoticed into a mean over folds. The study's test folds keep at least one
+sample of each class.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ Matrix = Integer[np.ndarray, "classes classes"]
 
 
 class Scores(NamedTuple):
-    """The paper's four scores of one set of predictions, each in [0, 1], higher is better."""
+    """The paper's four scores of one set of predictions, each in [0, 1]; higher is better."""
 
     AvAcc: float
     CBA: float
@@ -41,21 +41,21 @@ def confusion_matrix(
     if len(labels) != len(predictions) or len(labels) == 0:
         raise InputError(
             f"found {len(labels)} labels and {len(predictions)} predictions; "
-            "expected one prediction a label, and at least one; pass both for the same samples"
+            "expected one prediction per label, and at least one; pass both for the same samples"
         )
     for name, values in (("labels", labels), ("predictions", predictions)):
-        if values.min() < 0 or values.max() >= classes:  # would count as other pairs
+        if values.min() < 0 or values.max() >= classes:  # would be counted as other pairs
             raise InputError(
                 f"found {name} from {values.min()} to {values.max()}; "
                 f"expected 0 to {classes - 1}; check the number of classes"
             )
-    # scikit-learn's function gives the same in 1 ms, of which a study's report takes 2,180.
+    # scikit-learn's function gives the same but takes 1 ms, and a report calls this 2,180 times.
     pairs = labels.astype(np.int64) * classes + predictions
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def recalls(matrix: Matrix) -> Float64[np.ndarray, "classes"]:
-    """Returns the share of each class's samples that were predicted right, in [0, 1].
+    """Returns the share of each class's samples that were predicted correctly, in [0, 1].
 
     Raises:
         InputError: a class has no samples.
@@ -82,13 +82,13 @@ def average_accuracy(matrix: Matrix) -> float:
 def class_balance_accuracy(matrix: Matrix) -> float:
     """Returns CBA (eq. 5): the mean of m_ii / max(samples of class i, predictions of class i).
 
-    The equation as printed sums over i inside and outside; the inner sums run over j here, as in
-    the definition that it cites: CBA is at most the mean recall and at most the mean precision.
+    The printed equation sums over i inside and outside. Here the inner sums run over j, as in the
+    definition that the paper cites: CBA is at most the mean recall and at most the mean precision.
 
     Raises:
         InputError: a class has no samples.
     """
-    recalls(matrix)  # refuses empty classes, so that no divisor below is 0
+    recalls(matrix)  # refuses empty classes: no divisor below is 0
     return float((matrix.diagonal() / np.maximum(matrix.sum(axis=1), matrix.sum(axis=0))).mean())
 
 
@@ -98,12 +98,12 @@ def geometric_mean_recall(matrix: Matrix) -> float:
     Raises:
         InputError: a class has no samples.
     """
-    with np.errstate(divide="ignore"):  # log 0 = -inf, and exp(-inf) = 0 is the wanted result
+    with np.errstate(divide="ignore"):  # log 0 = -inf, and exp(-inf) = 0 is the result
         return float(np.exp(np.log(recalls(matrix)).mean()))
 
 
 def accuracy(matrix: Matrix) -> float:
-    """Returns Acc: the share of all samples that were predicted right.
+    """Returns Acc: the share of all samples that were predicted correctly.
 
     Raises:
         InputError: there are no samples.

@@ -1,12 +1,15 @@
 """The depthwise 3 x 3 convolution as nine shifted multiply-adds, with a derivative of its own.
 
-Lifting `lax.conv` over networks that differ in their filters makes it a grouped convolution, slow
-on every backend. The derivative that JAX would make of the shifts keeps nine copies of the input
-and adds nine padded arrays, each with a test of the border at every pixel. This one keeps the input
-alone; the gradient of the input is again nine shifted multiply-adds, of one padded array.
+`jax.vmap` turns `lax.conv` into a grouped convolution when networks differ in their filters.
+Grouped convolutions are slow on every backend. JAX's own derivative of the shifts keeps nine copies
+of the input and adds nine padded arrays, each with a bounds check per pixel. The derivative here
+keeps only the input; the gradient of the input is nine shifted multiply-adds of one padded array.
 """
 
-from functools import partial
+from collections.abc import Callable
+from functools import partial, reduce
+from operator import add
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +18,10 @@ from jaxtyping import Array, Float, Float32
 
 
 def shifts(x: Float[Array, "b h w c"], stride: int) -> list[Float[Array, "b i j c"]]:
-    """The nine views of `x` that a 3 x 3 kernel meets, in row-major kernel order.
+    """Returns the nine views of `x` that a 3 x 3 kernel multiplies, in row-major kernel order.
 
-    Stride 1 pads one pixel on each side, stride 2 one pixel after the end, as Keras's blocks do
-    ("same" padding would turn 75 pixels into 38, not 37).
+    The padding is that of Keras's blocks: stride 1 pads one pixel on each side, stride 2 one pixel
+    at the end. "same" padding would turn 75 pixels into 38; this turns them into 37.
     """
     return _views(_padded(x, stride), stride)
 
@@ -38,25 +41,53 @@ def _views(padded: Float[Array, "*b h w c"], stride: int) -> list[Float[Array, "
 
 
 def _stored(x: Array) -> Array:
-    """Has a CPU write a padded array out once, instead of asking at every read if it is padding.
+    """Materializes a padded array on a CPU; has no effect on accelerators.
 
-    Training ran 1.1 times faster so; accelerators hide the question behind their memory.
+    Otherwise XLA fuses the padding and evaluates its bounds check at every read, which makes
+    training 1.1 times slower.
     """
     return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
+
+
+def _multiply_add(views: list[Array], taps: Float[Array, "9 c"]) -> Array:
+    return reduce(add, (view * tap for view, tap in zip(views, taps, strict=True)))
+
+
+def multiply_shifts(
+    x: Float[Array, "b h w c"], taps: Float[Array, "9 c"], stride: int
+) -> Float[Array, "b i j c"]:
+    """Computes `depthwise` with the derivative that JAX makes."""
+    return _multiply_add(shifts(x, stride), taps)
+
+
+def convolve(
+    x: Float[Array, "b h w c"], taps: Float[Array, "9 c"], stride: int
+) -> Float[Array, "b i j c"]:
+    """Computes `depthwise` by XLA's grouped convolution."""
+    channels = x.shape[-1]
+    edges = (1 if stride == 1 else 0, 1)
+    return jax.lax.conv_general_dilated(
+        x,
+        taps.reshape(3, 3, 1, channels),
+        (stride, stride),
+        (edges, edges),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=channels,
+    )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise(
     x: Float[Array, "b h w c"], taps: Float[Array, "9 c"], stride: int
 ) -> Float[Array, "b i j c"]:
-    """Convolves each channel with its own 3 x 3 kernel, padding as `shifts` does.
+    """Convolves each channel with its own 3 x 3 kernel; pads as `shifts` does.
 
     Args:
         x: activations.
-        taps: the kernel of each channel, in row-major order; of the dtype of `x`.
+        taps: the kernel of each channel, in row-major order, with the dtype of `x`.
         stride: 1 or 2.
     """
-    return sum(view * tap for view, tap in zip(shifts(x, stride), taps, strict=True))
+    return multiply_shifts(x, taps, stride)
 
 
 def _forward(x, taps, stride):
@@ -66,16 +97,15 @@ def _forward(x, taps, stride):
 def _backward(stride, kept, gradient):
     x, taps = kept
     before = 1 if stride == 1 else 0
-    # The convolution transposed: the gradient, its pixels `stride` apart, meets the kernel turned
-    # around. So padded, pixel p of the input sees pixels p to p + 2.
+    # The transposed convolution: the gradient's pixels, `stride` apart, times the reversed kernel.
+    # With these edges, pixel p of the input reads pixels p to p + 2 of the padded gradient.
     edges = [
         (2 - before, before + size - stride * (outputs - 1) - 1, stride - 1)
         for size, outputs in zip(x.shape[1:3], gradient.shape[1:3], strict=True)
     ]
     zero = jnp.zeros((), gradient.dtype)
     spread = _stored(jax.lax.pad(gradient, zero, [(0, 0, 0), *edges, (0, 0, 0)]))
-    views = _views(spread, stride=1)
-    towards_x = sum(view * tap for view, tap in zip(views, taps[::-1], strict=True))
+    towards_x = _multiply_add(_views(spread, stride=1), taps[::-1])
     towards_taps = jax.lax.platform_dependent(
         _padded(x, stride),
         gradient,
@@ -97,9 +127,10 @@ def _towards_taps(
 def _towards_taps_by_sample(
     stride: int, padded: Float[Array, "b h w c"], gradient: Float[Array, "b i j c"]
 ) -> Float32[Array, "9 c"]:
-    """The same sums for a CPU, where nine views of one sample stay in the cache.
+    """Computes the same sums sample by sample, for a CPU.
 
-    Nine views of a whole batch went through main memory, in a third of the time of a step.
+    Nine views of one sample fit in the cache. Nine views of a whole batch do not: the sums took a
+    third of the time of a step.
     """
 
     def add_sample(sums, sample):
@@ -116,13 +147,20 @@ def _towards_taps_by_sample(
 
 
 def _sum_columns(x: Float[Array, "h w c"]) -> Float32[Array, "h c"]:
-    """A plain sum, in a form in which XLA runs it itself.
+    """Sums over columns in a form that XLA compiles itself.
 
-    It knows sums by the addition in them and hands large ones to a library for CPUs, which takes
-    1.3 to 7 times as long for arrays of this size.
+    XLA's CPU backend recognizes a sum by its addition and calls Eigen, which is 1.3 to 7 times
+    slower at this size. `a - (-b)` avoids the match.
     """
     zero = np.zeros((), np.float32)
     return jax.lax.reduce(x.astype(jnp.float32), zero, lambda a, b: a - (-b), (1,))
 
 
 depthwise.defvjp(_forward, _backward)
+
+# The forms of the same function, by the name of `layers.Forms.depthwise`.
+DEPTHWISE: dict[str, Callable[..., Any]] = {
+    "shifts": depthwise,
+    "shifts_autodiff": multiply_shifts,
+    "convolution": convolve,
+}

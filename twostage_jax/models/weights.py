@@ -1,4 +1,4 @@
-"""ImageNet weights of MobileNet v1, ported from Keras's HDF5 files.
+"""ImageNet weights from Keras's HDF5 files, for any backbone that states how Keras names its parts.
 
 A file is converted once, to safetensors under our own parameter names, in the weights cache
 (`checkpoints/weights` in a clone). Downloads come from the address that Keras itself uses.
@@ -11,8 +11,10 @@ import hashlib
 import http.client
 import re
 import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import jax.numpy as jnp
@@ -22,44 +24,45 @@ import safetensors.numpy
 from flax import nnx
 from rich.progress import wrap_file
 
-from twostage_jax.models.mobilenet_v1 import STEM_CHANNELS, MobileNet
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import write_atomically
 
-BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/"
+Shape = tuple[int, ...]
 
-# Width multiplier -> how Keras writes it in the file's name.
-PUBLISHED_WIDTHS = {0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"}
-
-# SHA-256 of the published files that we have held in hand. The others are checked against the MD5
-# that the server itself states for the file.
-SHA256 = {
-    "mobilenet_2_5_224_tf_no_top.h5": (
-        "dbdb03ee2a22fd895301636cd328b234bb3a9952358f436d82f46b81e0d5b0bf"
-    ),
-}
-
-# Our names of a batch norm's place and of its arrays -> Keras's.
-_PLACE = {"depthwise_norm": "dw", "pointwise_norm": "pw"}
-_NORM = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
+# Our names of a batch norm's arrays -> Keras's.
+NORM = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
 
 
 class Weights(NamedTuple):
-    """Everything of a MobileNet but its head.
+    """All arrays of a network except its head's.
 
     Attributes:
-        arrays: float32 by parameter name, such as `blocks.0.depthwise`.
-        digest: SHA-256 of the Keras file that they were ported from.
+        arrays: float32 by parameter name, such as `stem.kernel`.
+        digest: SHA-256 of the file that they come from.
     """
 
     arrays: dict[str, np.ndarray]
     digest: str
 
 
-def set_weights(state: nnx.State, weights: Weights) -> nnx.State:
-    """The parameters or statistics of a MobileNet, all but its head's replaced by `weights`.
+class UnfitWeightsError(InputError):
+    """A weights file that can be read but does not hold the network that was asked for.
 
-    Where `state` has a leading member axis, every member gets the same.
+    Attributes:
+        path: the file.
+        shapes: the shape of each of its tensors by `layer/weight`.
+    """
+
+    def __init__(self, message: str, path: Path, shapes: dict[str, Shape]):
+        super().__init__(message)
+        self.path = path
+        self.shapes = shapes
+
+
+def set_weights(state: nnx.State, weights: Weights) -> nnx.State:
+    """Returns the parameters or statistics of a network with all but its head's replaced.
+
+    Where `state` has a leading member axis, every member gets the same weights.
     """
 
     def replace(path: tuple, leaf: nnx.Variable) -> nnx.Variable:
@@ -69,37 +72,165 @@ def set_weights(state: nnx.State, weights: Weights) -> nnx.State:
     return nnx.map_state(replace, state)
 
 
-def load_weights(source: str, width: float, cache: Path) -> Weights | None:
-    """The weights that a run starts from.
+@dataclass(frozen=True)
+class KerasWeights:
+    """The weights files that Keras publishes for one kind of network, and how to read them."""
 
-    Args:
-        source: `imagenet` (from the cache, else downloaded), `random` (gives None), or the path
-            of one of Keras's `mobilenet_*_tf_no_top.h5` files.
-        width: multiplier of the network's channels.
-        cache: folder of downloaded and of converted weights; made where it is missing.
+    title: str
+    """Name of the network, as messages print it."""
+    base_url: str
+    """Address of the folder of the published files."""
+    file: str
+    """Name of a published file, with {} for the width."""
+    published: Mapping[float, str]
+    """The widths that are published, and how a file's name spells each."""
+    sha256: Mapping[str, str]
+    """SHA-256 by file name, of the files that we have downloaded and hashed ourselves. A download
+    of any other file is checked against the MD5 that the server states."""
+    build: Callable[[float], nnx.Module]
+    """Makes a network of a width; only its shapes are asked for."""
+    in_keras: Callable[[str, Shape], tuple[str, Shape]]
+    """From the name and shape of a parameter to Keras's `layer/weight` and its shape there. The
+    values lie in the same order."""
+    layer_name: Callable[[str], str] = str
+    """From a layer's name in a file to the name that `in_keras` uses, for files older than it."""
 
-    Raises:
-        InputError: no weights are published at that width, the file is missing, truncated, of
-            another width or not Keras's, its checksum is wrong, or the download failed.
-    """
-    if source == "random":
+    def load(self, source: str, width: float, cache: Path) -> Weights | None:
+        """Returns the weights that a run starts from.
+
+        Args:
+            source: `imagenet` (from the cache, else downloaded), `random` (returns None), or the
+                path of one of Keras's files without the classifier ("no_top").
+            width: multiplier of the network's channels.
+            cache: folder of downloaded and of converted weights; made if it is missing.
+
+        Raises:
+            UnfitWeightsError: the file is of another width or another network, or tensors are
+                missing, misshapen, not finite or too many.
+            InputError: no weights are published at that width, the file is missing, truncated or
+                not Keras's, its checksum is wrong, or the download failed.
+        """
+        if source == "random":
+            return None
+        if source != "imagenet":
+            return self._converted(Path(source), width, cache)
+        if width not in self.published:
+            widths = ", ".join(f"{w:g}" for w in self.published)
+            raise InputError(
+                f"no ImageNet weights of {self.title} are published at width {width:g} (at "
+                f"{widths}); choose one of these widths, or --weights random"
+            )
+        path = cache / self.file.format(self.published[width])
+        if not path.exists():
+            _download(self.base_url + path.name, path, self.sha256.get(path.name))
+        return self._converted(path, width, cache)
+
+    def _converted(self, path: Path, width: float, cache: Path) -> Weights:
+        """Reads an HDF5 file's converted copy in the cache; makes the copy if there is none."""
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise InputError(
+                f"cannot read the weights file {path}: {error.strerror}; pass one of Keras's "
+                f"{self.file.format('*')} files, 'imagenet' or 'random'"
+            ) from error
+        expected = self.sha256.get(path.name, digest)
+        if digest != expected:
+            raise InputError(
+                f"{path}: SHA-256 {digest[:16]}... found, {expected[:16]}... expected of Keras's "
+                "file of that name; it is truncated or altered: download it again, or rename it if "
+                "you mean to use it"
+            )
+        copy = cache / f"{path.stem}-{digest[:16]}.safetensors"
+        # A copy that cannot be read, or is of another width or version, is made again.
+        with contextlib.suppress(OSError, safetensors.SafetensorError):
+            arrays = safetensors.numpy.load_file(copy)
+            if {name: array.shape for name, array in arrays.items()} == _shapes(self.build, width):
+                return Weights(arrays, digest)
+        arrays = self.port(path, width)
+        write_atomically(copy, safetensors.numpy.save(arrays, {"source_sha256": digest}))
+        return Weights(arrays, digest)
+
+    def port(self, path: Path, width: float) -> dict[str, np.ndarray]:
+        """Converts one of Keras's HDF5 files (Keras 2 layout) to our parameter names and layouts.
+
+        Raises:
+            UnfitWeightsError: the file is of another width, or does not hold exactly the expected
+                tensors; the message names all that is wrong.
+            InputError: the file cannot be read.
+        """
+        tensors = self._read(path)
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        arrays, problems = {}, []
+        for name, shape in _shapes(self.build, width).items():
+            keras_name, keras_shape = self.in_keras(name, shape)
+            tensor = tensors.pop(keras_name, None)
+            if tensor is None:
+                problems.append(f"'{keras_name}' is missing")
+            elif tensor.shape != keras_shape:
+                problems.append(f"'{keras_name}' has shape {tensor.shape}, {keras_shape} expected")
+            elif not np.isfinite(tensor).all():
+                problems.append(f"'{keras_name}' is not finite")
+            else:
+                arrays[name] = tensor.reshape(shape)
+        problems += [f"'{foreign}' is not part of it" for foreign in tensors]
+        if not problems:
+            return arrays
+        found = self.width_of(shapes)
+        if found not in (None, width):
+            message = (
+                f"{path} holds a {self.title} of width {found:g}, width {width:g} expected; pass "
+                f"--width {found:g} or the file of the other width"
+            )
+        else:
+            message = (
+                f"{path} is not Keras's {self.title} of width {width:g} without its classifier: "
+                f"{'; '.join(problems)}; download {self.file.format('*')} again"
+            )
+        raise UnfitWeightsError(message, path, shapes)
+
+    def width_of(self, shapes: Mapping[str, Shape]) -> float | None:
+        """Recognizes a file of this network.
+
+        Args:
+            shapes: the shape of each of the file's tensors by `layer/weight`.
+
+        Returns:
+            The published width that has these tensors, or None.
+        """
+        shapes = {self._renamed(name): shape for name, shape in shapes.items()}
+        for width in self.published:
+            own = _shapes(self.build, width)
+            if shapes == dict(self.in_keras(name, shape) for name, shape in own.items()):
+                return width
         return None
-    if source != "imagenet":
-        return _converted(Path(source), width, cache)
-    if width not in PUBLISHED_WIDTHS:
-        raise InputError(
-            f"no ImageNet weights are published at width {width:g} (at "
-            f"{', '.join(f'{w:g}' for w in PUBLISHED_WIDTHS)}); choose one of these widths, or "
-            "--weights random"
-        )
-    path = cache / f"mobilenet_{PUBLISHED_WIDTHS[width]}_224_tf_no_top.h5"
-    if not path.exists():
-        _download(BASE_URL + path.name, path)
-    return _converted(path, width, cache)
+
+    def _read(self, path: Path) -> dict[str, np.ndarray]:
+        """Reads the tensors of a Keras HDF5 file by `layer/weight`."""
+        tensors = {}
+        try:
+            with h5py.File(path) as opened:
+                file: Any = opened  # h5py's own types know no groups by name
+                for layer in file.attrs["layer_names"]:
+                    for weight in file[layer].attrs["weight_names"]:
+                        dataset = file[layer][weight]  # its name: /layer/[.../]weight[:0]
+                        parts = dataset.name.removesuffix(":0").split("/")
+                        name = self._renamed(f"{parts[1]}/{parts[-1]}")
+                        tensors[name] = np.asarray(dataset, np.float32)
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path} is not a whole Keras HDF5 weights file ({error}); download "
+                f"{self.file.format('*')} again"
+            ) from error
+        return tensors
+
+    def _renamed(self, name: str) -> str:
+        layer, weight = name.split("/")
+        return f"{self.layer_name(layer)}/{weight}"
 
 
-def _download(url: str, path: Path) -> None:
-    """Fetches a file whole and checked, or not at all, with a progress bar."""
+def _download(url: str, path: Path, sha256: str | None) -> None:
+    """Downloads a file and writes it only if it is whole and its checksum is right."""
     remedy = f"download {url} by hand and pass it with --weights, or choose --weights random"
     try:
         with urllib.request.urlopen(url, timeout=30) as response:
@@ -111,8 +242,8 @@ def _download(url: str, path: Path) -> None:
         raise InputError(f"cannot download {url}: {error}; {remedy}") from error
     if size and len(data) != size:
         raise InputError(f"{url}: {len(data)} bytes received, {size} expected; {remedy}")
-    if path.name in SHA256:
-        found, expected = hashlib.sha256(data).hexdigest(), SHA256[path.name]
+    if sha256:
+        found, expected = hashlib.sha256(data).hexdigest(), sha256
     elif match := re.search(r"md5=([^,\s]+)", stated):
         md5 = hashlib.md5(data, usedforsecurity=False)
         found, expected = base64.b64encode(md5.digest()).decode(), match[1]
@@ -123,110 +254,10 @@ def _download(url: str, path: Path) -> None:
     write_atomically(path, data)
 
 
-def _converted(path: Path, width: float, cache: Path) -> Weights:
-    """The weights of an HDF5 file, from its converted copy in the cache where there is one."""
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(
-            f"cannot read the weights file {path}: {error.strerror}; pass one of Keras's "
-            "mobilenet_*_tf_no_top.h5 files, 'imagenet' or 'random'"
-        ) from error
-    expected = SHA256.get(path.name, digest)
-    if digest != expected:
-        raise InputError(
-            f"{path}: SHA-256 {digest[:16]}... found, {expected[:16]}... expected of Keras's file "
-            "of that name; it is truncated or altered: download it again, or rename it if you "
-            "mean to use it"
-        )
-    copy = cache / f"{path.stem}-{digest[:16]}.safetensors"
-    # A copy that cannot be read, or is of another width or version, is made again.
-    with contextlib.suppress(OSError, safetensors.SafetensorError):
-        arrays = safetensors.numpy.load_file(copy)
-        if {name: array.shape for name, array in arrays.items()} == _shapes(width):
-            return Weights(arrays, digest)
-    arrays = port(path, width)
-    write_atomically(copy, safetensors.numpy.save(arrays, {"source_sha256": digest}))
-    return Weights(arrays, digest)
-
-
-def port(path: Path, width: float) -> dict[str, np.ndarray]:
-    """Converts one of Keras's HDF5 files (Keras 2 layout) to our parameter names and layouts.
-
-    Raises:
-        InputError: the file cannot be read, is of another width, or does not hold exactly the
-            tensors expected; all that is wrong is named at once.
-    """
-    tensors = _read(path)
-    stem = tensors.get("conv1/kernel", np.empty(0)).shape
-    if stem[:-1] == (3, 3, 3) and stem[-1] != int(STEM_CHANNELS * width):
-        found = stem[-1] / STEM_CHANNELS
-        raise InputError(
-            f"{path} holds a MobileNet of width {found:g}, width {width:g} expected; pass "
-            f"--width {found:g} or the file of the other width"
-        )
-    arrays, problems = {}, []
-    for name, shape in _shapes(width).items():
-        keras_name, keras_shape = _in_keras(name, shape)
-        tensor = tensors.pop(keras_name, None)
-        if tensor is None:
-            problems.append(f"'{keras_name}' is missing")
-        elif tensor.shape != keras_shape:
-            problems.append(f"'{keras_name}' has shape {tensor.shape}, {keras_shape} expected")
-        elif not np.isfinite(tensor).all():
-            problems.append(f"'{keras_name}' is not finite")
-        else:
-            arrays[name] = tensor.reshape(shape)
-    problems += [f"'{foreign}' is not part of it" for foreign in tensors]
-    if problems:
-        raise InputError(
-            f"{path} is not Keras's MobileNet v1 of width {width:g} without its classifier: "
-            f"{'; '.join(problems)}; download mobilenet_*_224_tf_no_top.h5 again"
-        )
-    return arrays
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a Keras HDF5 file by `layer/weight`."""
-    tensors = {}
-    try:
-        with h5py.File(path) as file:
-            for layer in file.attrs["layer_names"]:
-                for weight in file[layer].attrs["weight_names"]:
-                    dataset = file[layer][weight]  # its name: /layer/[.../]weight[:0]
-                    parts = dataset.name.removesuffix(":0").split("/")
-                    tensors[f"{parts[1]}/{parts[-1]}"] = np.asarray(dataset, np.float32)
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path} is not a whole Keras HDF5 weights file ({error}); download "
-            "mobilenet_*_224_tf_no_top.h5 again"
-        ) from error
-    return tensors
-
-
-def _in_keras(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-    """Keras's `layer/weight` for a parameter of ours, and its shape there.
-
-    The values lie in the same order. Keras counts blocks from 1.
-    """
-    match name.split("."):
-        case ["stem", "kernel"]:
-            return "conv1/kernel", (3, 3, 3, shape[-1])
-        case ["stem", "norm", array]:
-            return f"conv1_bn/{_NORM[array]}", shape
-        case ["blocks", i, "depthwise"]:
-            return f"conv_dw_{int(i) + 1}/depthwise_kernel", (3, 3, shape[-1], 1)
-        case ["blocks", i, "pointwise"]:
-            return f"conv_pw_{int(i) + 1}/kernel", (1, 1, *shape)
-        case ["blocks", i, place, array]:
-            return f"conv_{_PLACE[place]}_{int(i) + 1}_bn/{_NORM[array]}", shape
-    raise KeyError(name)
-
-
 @functools.cache
-def _shapes(width: float) -> dict[str, tuple[int, ...]]:
-    """The shapes of everything that a MobileNet has but its head, by parameter name."""
-    model = nnx.eval_shape(lambda: MobileNet(2, width, rngs=nnx.Rngs(0)))
+def _shapes(build: Callable[[float], nnx.Module], width: float) -> dict[str, Shape]:
+    """Returns the shapes of all arrays of a network except its head's, by parameter name."""
+    model = nnx.eval_shape(lambda: build(width))
     state = nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat)))
     named = {".".join(map(str, path)): tuple(leaf.shape) for path, leaf in state}
     return {name: shape for name, shape in named.items() if not name.startswith("head.")}

@@ -1,8 +1,8 @@
-"""Resampling plans: a resampler returns a table with a row per output sample, not data.
+"""Resampling plans: a sampler decides on a table with one row per output sample.
 
-Row i stands for the sample x = X[base] + step (X[neighbor] - X[base]). A kept or duplicated sample
-has `neighbor == base` and `step == 0`. The same plan works on images and on features; synthetic
-samples exist only inside the training step that reads them.
+A row stands for the sample X[base] + step (X[neighbor] - X[base]). A kept or duplicated sample has
+`neighbor == base` and `step == 0`. The same plan works on images and on features. Synthetic samples
+exist only inside the training step that reads them.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ from twostage_jax.support.threads import for_row_blocks
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """What a resampler decided, one row per output sample.
+    """The decision of a sampler, one row per output sample.
 
     Attributes:
         base: row of X that the sample starts from.
-        neighbor: row of X that it moves towards.
-        step: how far, 0 to 1, float64 (imbalanced-learn's precision; float32 on the device).
+        neighbor: row of X that it moves toward.
+        step: share of the way, 0 to 1, in float64 as in imbalanced-learn; float32 on the device.
         label: class of the sample.
     """
 
@@ -39,7 +39,7 @@ class Plan:
 
         Args:
             y: class of each sample of X.
-            rows: of X, in the order of the output.
+            rows: rows of X, in the order of the output.
         """
         return cls(rows, rows, np.zeros(len(rows)), y[rows])
 
@@ -54,26 +54,25 @@ class Plan:
 
     @classmethod
     def concatenate(cls, plans: Sequence["Plan"]) -> "Plan":
-        """The rows of several plans on the same X, one after another."""
+        """The rows of several plans on the same X, one plan after another."""
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(*(np.concatenate([getattr(plan, name) for plan in plans]) for name in names))
 
     def of_rows(self, rows: Int[np.ndarray, " n"]) -> "Plan":
-        """The same plan on a table of which X was the selection `rows`."""
+        """The same plan on the table that X was selected from, by `rows`."""
         return dataclasses.replace(self, base=rows[self.base], neighbor=rows[self.neighbor])
 
     def materialize(self, x: Shaped[np.ndarray, "n *shape"]) -> Shaped[np.ndarray, "m *shape"]:
-        """The resampled array, in x's dtype. Integers are rounded, so that they do not wrap.
+        """The resampled array, in x's dtype; integers are rounded.
 
-        Takes no memory of the size of the result beside the result.
+        No other array of the size of the result is allocated.
         """
         table = x.reshape(len(x), math.prod(x.shape[1:]))
         out = np.empty((len(self), table.shape[1]), x.dtype)
         in_cache = max(1, 2**16 // max(1, table.shape[1]))
 
         def fill(rows: slice) -> None:
-            synthetic = np.any(self.neighbor[rows] != self.base[rows])
-            interpolate = _Interpolation(table, in_cache) if synthetic else None
+            interpolate = None
             for start in range(rows.start, rows.stop, in_cache):
                 block = slice(start, min(start + in_cache, rows.stop))
                 base, neighbor = self.base[block], self.neighbor[block]
@@ -81,6 +80,8 @@ class Plan:
                 if len(moved) < len(base):
                     np.take(table, base, axis=0, out=out[block], mode="clip")
                 if len(moved):
+                    # Only made where needed: text and dates can be picked, but not interpolated.
+                    interpolate = interpolate or _Interpolation(table, in_cache)
                     step = self.step[block][moved]
                     out[block][moved] = interpolate(base[moved], neighbor[moved], step)
 
@@ -89,13 +90,13 @@ class Plan:
 
 
 class _Interpolation:
-    """Interpolates rows of a table, in arrays that are allocated once."""
+    """Interpolates rows of a table, in arrays that are allocated once for all blocks."""
 
     def __init__(self, table: Shaped[np.ndarray, "n d"], most: int):
         self._table = table
         self._rounded = table.dtype.kind in "iu"
         self._ends = np.empty((2, most, table.shape[1]), table.dtype)
-        # Differences of two numbers of x: exact for pixels, in x's precision for real numbers.
+        # Differences are exact for pixels; for real numbers they have the precision of x.
         exact = np.result_type(table.dtype, np.float32)
         self._difference = np.empty(self._ends.shape[1:], exact)
         self._exact = np.empty(self._ends.shape[1:])
@@ -118,13 +119,13 @@ class _Interpolation:
 
 
 class DevicePlan(NamedTuple):
-    """A plan in the columns that compiled programs work on, padded to a fixed size.
+    """A plan as compiled programs take it, padded to a fixed size.
 
-    Its shape is that of its columns: rows of a plan, or an epoch of it, `steps` batches each.
+    The columns hold the rows of one plan, or one epoch of it in `steps` batches.
 
     Attributes:
-        base, neighbor, step: as in a `Plan`, int32, int32, float32.
-        label: int32, -1 for padding.
+        base, neighbor, step: as in a `Plan`; int32, int32, float32.
+        label: int32; -1 for padding.
     """
 
     base: Int[Array | np.ndarray, "*steps rows"]
@@ -134,7 +135,7 @@ class DevicePlan(NamedTuple):
 
     @property
     def valid(self) -> Bool[Array | np.ndarray, "*steps rows"]:
-        """Which rows are samples and not padding."""
+        """Whether each row is a sample and not padding."""
         return self.label >= 0
 
     def gather(self, table: Shaped[Array, "n *shape"]) -> Float[Array, "rows *shape"]:
@@ -146,12 +147,12 @@ class DevicePlan(NamedTuple):
 
 
 def epoch_batches(plan: Plan, batch_size: int, steps: int, stream: int) -> DevicePlan:
-    """Shuffles a plan and cuts it into batches; the last, partial one is kept.
+    """Shuffles a plan and cuts it into batches; the last one may be partial.
 
     Args:
-        plan: of at most `steps * batch_size` rows.
-        batch_size: rows a batch.
-        steps: batches of the result; those after the plan's end are all padding.
+        plan: at most `steps * batch_size` rows.
+        batch_size: rows per batch.
+        steps: number of batches; those after the plan's end are all padding.
         stream: seed of the shuffle, from `streams.derive`.
     """
     order = np.random.default_rng(stream).permutation(len(plan))

@@ -9,6 +9,7 @@ images, `fs_S` features and `ts_S_T` images with S and features with T.
 import dataclasses
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from twostage_jax.resampling.registry import SAMPLERS
 from twostage_jax.study.corrections import CORRECTIONS
@@ -81,6 +82,11 @@ class Approach:
         """Whether it only trains a network on the images as they are."""
         return self.stage1 == Stage1() and self.stage2 is None and self.correction is None
 
+    @property
+    def recipe(self) -> tuple:
+        """What a record depends on, without what is only shown."""
+        return self.stage1, self.stage2, self.correction
+
     def to_json(self) -> dict:
         """The recipe in values that JSON can hold; the name stands outside."""
         fields = dataclasses.asdict(self)
@@ -97,14 +103,12 @@ class Approach:
             InputError: the recipe has a field that this version does not know.
         """
         parts = {"stage1": Stage1, "stage2": Stage2, "style": Style}
+        values: dict[str, Any] = dict(fields)
         try:
-            return cls(
-                name,
-                **{
-                    key: parts[key](**value) if key in parts and value is not None else value
-                    for key, value in fields.items()
-                },
-            )
+            for part, kind in parts.items():
+                if values.get(part) is not None:
+                    values[part] = kind(**values[part])
+            return cls(name, **values)
         except TypeError as error:
             raise InputError(
                 f"the recipe of approach '{name}' cannot be read ({error}); a newer version may "
@@ -112,7 +116,8 @@ class Approach:
             ) from error
 
 
-_REGISTERED: dict[str, Approach] = {}
+APPROACHES: dict[str, Approach] = {}
+"""The registered approaches by name; pairs of samplers are not among them."""
 
 
 def register(approach: Approach) -> Approach:
@@ -124,12 +129,12 @@ def register(approach: Approach) -> Approach:
             lowercase letters, digits and `_+-`.
     """
     _require_possible(approach)
-    taken = _REGISTERED.get(approach.name) or _pair(approach.name)
+    taken = APPROACHES.get(approach.name) or _pair(approach.name)
     if taken is not None and taken != approach:
         raise InputError(
             f"approach name '{approach.name}' is taken by {taken.title}; choose another name"
         )
-    return _REGISTERED.setdefault(approach.name, approach)
+    return APPROACHES.setdefault(approach.name, approach)
 
 
 def _require_possible(approach: Approach) -> None:
@@ -157,15 +162,15 @@ def find(name: str) -> Approach:
     Raises:
         InputError: there is none; the message has the nearest valid names.
     """
-    found = _REGISTERED.get(name) or _pair(name)
-    return found if found is not None else _REGISTERED[require_known("approach", name, names())]
+    found = APPROACHES.get(name) or _pair(name)
+    return found if found is not None else APPROACHES[require_known("approach", name, names())]
 
 
 def names() -> list[str]:
     """All valid names, in the order of tables."""
     pairs = [f"{space}_{sampler}" for space in ("is", "fs") for sampler in SAMPLERS]
     pairs += [f"ts_{one}_{other}" for one in SAMPLERS for other in SAMPLERS]
-    return sorted({*_REGISTERED, *pairs}, key=position)
+    return sorted({*APPROACHES, *pairs}, key=position)
 
 
 def position(name: str) -> tuple:

@@ -1,8 +1,8 @@
 """A study spread over many hosts, which share its folder and nothing else.
 
-No computation crosses hosts, and no process depends on another one's life. They meet in the study's
-folder, in `hosts/<token of this start>`: process 0 deals out the groups there, and every process
-leaves a sign of life, with how many of its networks are recorded.
+No computation crosses hosts, and no process depends on another one's life. The processes meet in
+the study's folder, in `hosts/<token of this start>`. Process 0 deals out the groups there, and
+every process leaves a sign of life, with how many of its networks are recorded.
 """
 
 import json
@@ -12,18 +12,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from twostage_jax.study.folder import StudyFolder
+from twostage_jax.study.jobs import Group, Network, image_passes
 from twostage_jax.study.rendezvous import Hosts
-from twostage_jax.study.study import Group, Network, Study
+from twostage_jax.study.study import Study
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import write_atomically
 
 # Seconds. File systems of clusters show a file up to a minute late.
 GATHER = 90.0
 BEAT = 5.0
-LOST = 120.0  # without a new sign
+LOST = 120.0  # a process without a new sign for this long is lost
 _LOOK = 0.5
 
-_FOLDER = "hosts"
 _DEAL = "deal.json"
 
 
@@ -62,7 +63,8 @@ class Team:
         """
         self.hosts = hosts
         self._output = output
-        self._folder = output / _FOLDER / hosts.token
+        self._signs = StudyFolder(output).hosts
+        self._folder = self._signs / hosts.token
         self._done = 0
         self._beats = 0
         self._lock = threading.Lock()
@@ -85,7 +87,7 @@ class Team:
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
                 if self.hosts.index == 0:
-                    for left in (self._output / _FOLDER).iterdir():  # by a start that was killed
+                    for left in self._signs.iterdir():  # from a start that was killed
                         if left != self._folder:
                             shutil.rmtree(left, ignore_errors=True)
                 self._beat()
@@ -97,7 +99,7 @@ class Team:
         return self
 
     def __exit__(self, *_) -> None:
-        """Says that this process has ended; process 0 removes all signs."""
+        """Leaves a last sign that this process has ended; process 0 removes all signs."""
         if self.hosts.count > 1:
             self._leave()
 
@@ -142,15 +144,15 @@ class Team:
         self._stop.set()
         if self.hosts.index == 0:
             with self._lock:
-                shutil.rmtree(self._output / _FOLDER, ignore_errors=True)
+                shutil.rmtree(self._signs, ignore_errors=True)
                 if not any(self._output.iterdir()):
                     self._output.rmdir()  # nothing came of it
         else:
             self._beat(ended=True)
 
-    def assign(self, study: Study, pending: list[Group]) -> list[Group]:
+    def assign(self, pending: list[Group]) -> list[Group]:
         """As process 0: deals out groups, and returns its own."""
-        shares = deal([study.image_passes([group]) for group in pending], self.hosts.count)
+        shares = deal([image_passes([group], 1) for group in pending], self.hosts.count)
         self._shares = [[pending[i] for i in share] for share in shares]
         if self.hosts.count > 1:
             names = [
@@ -160,9 +162,9 @@ class Team:
         return self._shares[0]
 
     def receive(self, study: Study) -> list[Group]:
-        """As another process: waits for process 0 and returns the groups that it dealt out to us.
+        """As another process: waits for process 0 and returns the groups that it dealt to this one.
 
-        They are process 0's groups, whatever size this host would give to its own.
+        Their size is the one that process 0 chose.
 
         Raises:
             InputError: process 0 has ended or works on another study.
@@ -177,7 +179,7 @@ class Team:
             time.sleep(_LOOK)
         shares = json.loads((self._folder / _DEAL).read_bytes())
         study.check_folder()  # process 0 has written its settings there
-        networks = {_name(network): network for group in study.groups for network in group}
+        networks = {_name(network): network for network in study.networks}
         try:
             return [
                 tuple(networks[tuple(name)] for name in group) for group in shares[self.hosts.index]
@@ -199,7 +201,7 @@ class Team:
         return sum(len(self._left(index)) for index in self._others)
 
     def _left(self, index: int) -> list[Network]:
-        """Those that come after what the process says is done: a share is run in its order."""
+        """The networks after those that the process reports as done; it runs them in order."""
         return self._networks(index)[self._others[index].look().done :]
 
     def _networks(self, index: int) -> list[Network]:
@@ -210,17 +212,21 @@ class Team:
 
         Args:
             study: whose records are looked for.
-            meanwhile: called about twice a second.
+            meanwhile: called about twice per second.
 
         Returns:
-            What is missing, a line a process.
+            What is missing, one line per process that was lost.
         """
         lost, waiting = [], set(self._others)
         while waiting:
             for index in sorted(waiting):
                 left, watch = self._left(index), self._others[index]
                 # A shared disk may show a record later than the word of it.
-                unseen = left or [n for n in self._networks(index) if not _on_disk(study, n)]
+                unseen = left or [
+                    network
+                    for network in self._networks(index)
+                    if not all(study.folder.record(key).exists() for key in network.keys)
+                ]
                 if watch.ended and not unseen:
                     waiting.remove(index)
                 elif watch.silent or (watch.ended and left):
@@ -235,7 +241,10 @@ class Team:
 
 
 class _Watch:
-    """What can be seen of another process. Clocks of hosts differ: changes are what counts."""
+    """The last sign of another process.
+
+    A sign is new when its content changes: times of different hosts cannot be compared.
+    """
 
     def __init__(self, path: Path):
         self._path = path
@@ -248,7 +257,7 @@ class _Watch:
         """Looks again."""
         try:
             sign = self._path.read_bytes()
-        except OSError:  # not there yet, or a disk that stumbles: time decides
+        except OSError:  # not there yet, or a passing fault of the disk: counts as no sign
             return self
         if sign != self._last:
             self._last, self._changed = sign, time.monotonic()
@@ -262,10 +271,6 @@ class _Watch:
         return self._last is None or time.monotonic() - self._changed > LOST
 
 
-def _name(network: Network) -> tuple[str, float, int, str | None]:
-    return (*network.partition, network.sampler)
-
-
-def _on_disk(study: Study, network: Network) -> bool:
-    keys = map(network.record_key, network.approaches)
-    return all((study.records / key.path).exists() for key in keys)
+def _name(network: Network) -> tuple[str, str, int, str]:
+    scenario, ratio, fold = network.partition
+    return scenario, f"{ratio:g}", fold, network.stage1.stream

@@ -1,8 +1,8 @@
 """How the processes of a study meet: in `jax.distributed`, which they leave at once.
 
-JAX knows Slurm, Open MPI, TPU pods and GKE by itself. The processes stay in `jax.distributed` only
-until they know each other: no computation of a study crosses hosts, and a process that stays in it
-is taken down when another one dies.
+JAX recognizes Slurm, Open MPI, TPU pods and GKE by itself. The processes stay in `jax.distributed`
+only until they know each other. No computation of a study crosses hosts, and a process that stays
+in it is taken down when another one dies.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import secrets
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax._src import distributed, xla_bridge
@@ -67,21 +68,25 @@ def join(
 def require_consistent(
     coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> None:
-    """Lets pass what `join` can take.
+    """Validates the three options of `join` together.
 
     Raises:
         InputError: some of the three are given and others not, or one is not valid.
     """
     if num_processes == 1 and process_id in (None, 0):
         return
-    given = {"coordinator": coordinator, "num-processes": num_processes, "process-id": process_id}
-    missing = [f"--{name}" for name, value in given.items() if value is None]
-    if len(missing) == len(given):
+    if coordinator is None and num_processes is None and process_id is None:
         return
-    if missing:
+    if coordinator is None or num_processes is None or process_id is None:
+        given = {
+            "--coordinator": coordinator,
+            "--num-processes": num_processes,
+            "--process-id": process_id,
+        }
+        missing = " and ".join(name for name, value in given.items() if value is None)
         raise InputError(
-            f"{' and '.join(missing)} missing: --coordinator, --num-processes and --process-id go "
-            "together; give all three, or none where JAX knows the cluster"
+            f"{missing} missing: --coordinator, --num-processes and --process-id go together; "
+            "give all three, or none where JAX recognizes the cluster"
         )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
@@ -158,12 +163,13 @@ def _introduce(timeout: int, options: list) -> dict:
         *options, initialization_timeout=timeout, shutdown_timeout_seconds=timeout
     )
     state = distributed.global_state  # `jax.process_index()` would start the accelerator
+    client: Any = state.client
     if state.process_id == 0:
-        state.client.key_value_set("token", secrets.token_hex(8))
+        client.key_value_set("token", secrets.token_hex(8))
     met = {
         "index": state.process_id,
         "count": state.num_processes,
-        "token": state.client.blocking_key_value_get("token", timeout * 1000),
+        "token": client.blocking_key_value_get("token", timeout * 1000),
         "devices": xla_bridge.CUDA_VISIBLE_DEVICES.value.replace("all", ""),
     }
     jax.distributed.shutdown()

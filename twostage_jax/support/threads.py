@@ -1,4 +1,4 @@
-"""Work on rows of NumPy arrays, shared by the processor's cores."""
+"""Work on rows of NumPy arrays, divided among the processor's cores."""
 
 import os
 from collections.abc import Callable
@@ -9,20 +9,23 @@ from threadpoolctl import ThreadpoolController
 
 
 def for_row_blocks(work: Callable[[slice], None], rows: int, block: int) -> None:
-    """Calls `work` for every block of rows, in one thread a core.
+    """Calls `work` for every block of rows, in one thread per core.
 
-    NumPy lets other threads run while it works on arrays; `work` writes its own rows of a result.
-    Matrix products run in the thread that asks for them: OpenBLAS's threads wait for each other
-    awake, and become ten times slower on a machine that has anything else to do.
+    NumPy releases Python's lock while it works on arrays. Each call of `work` writes its own rows
+    of a result.
+
+    This changes a limit of the whole process: until all calls have returned, BLAS uses one thread,
+    in the caller's other threads, too. OpenBLAS's threads wait for each other in busy loops, and
+    become ten times slower on a machine with other work.
 
     Args:
-        work: takes the slice of rows that it is to work on.
-        rows: how many there are.
-        block: how many a call gets, few enough that what it makes of them stays in the cache.
+        work: takes a slice of rows.
+        rows: number of rows.
+        block: rows per call, few enough that the arrays made of them fit the cache.
     """
     slices = [slice(start, min(start + block, rows)) for start in range(0, rows, block)]
     threads = min(len(slices), os.cpu_count() or 1)
-    # Some shares a thread, so that none waits long for another; handing out a share takes time.
+    # Four shares per thread: with fewer a thread may idle, with more handing them out takes time.
     shares = [slices[first :: 4 * threads] for first in range(4 * threads)]
 
     def do(share: list[slice]) -> None:
@@ -39,5 +42,5 @@ def for_row_blocks(work: Callable[[slice], None], rows: int, block: int) -> None
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """Looks for the loaded BLAS once: that takes milliseconds."""
+    """The loaded BLAS libraries, looked for once because that takes milliseconds."""
     return ThreadpoolController()

@@ -1,16 +1,34 @@
 """Lifting: a function is written for one network and runs for many, on all devices of a machine."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-# Backends on which a device runs its members one after another: there one network keeps all cores
-# busy.
+# On these backends a device runs its members one after another: one network keeps all cores busy.
 SEQUENTIAL = ("cpu",)
 _AXIS = "members"
+
+
+def over_members(*, shared: Sequence[str] = (), donated: Sequence[str] = ()) -> Callable:
+    """Marks a function of one member with what `Lifted` has to know of its arguments.
+
+    Args:
+        shared: names of the arguments that all members share, without a member axis.
+        donated: names of the arguments whose memory the result may reuse.
+    """
+
+    def mark(function: Callable) -> Callable:
+        names = [name for name in inspect.signature(function).parameters if name != "self"]
+        function.shared = tuple(names.index(name) for name in shared)
+        function.donated = tuple(names.index(name) for name in donated)
+        return function
+
+    return mark
 
 
 def replicate(x) -> jax.Array:
@@ -29,37 +47,34 @@ class Lifted:
     so devices never wait for each other within a call.
     """
 
-    def __init__(
-        self,
-        function: Callable,
-        *,
-        shared: tuple[int, ...] = (),
-        donated: tuple[int, ...] = (),
-        sequential: bool | None = None,
-    ):
+    def __init__(self, function: Callable, *, sequential: bool | None = None):
         """Nothing is compiled before the first call.
 
         Args:
-            function: pure, of positional arguments.
-            shared: positions of the arguments that all members share, without a member axis.
-            donated: positions of the arguments whose memory the result may reuse.
-            sequential: call one compiled program for a member a device at a time rather than one
-                for all of them (`jax.vmap`); by default as measured best for the backend. Each
-                member then gets bit for bit what it would get alone.
+            function: pure, of positional arguments, marked by `over_members`.
+            sequential: run the members of a device one after another, each bit for bit as it would
+                run alone, instead of `vmap`-ing over them; by default on a CPU only.
         """
         if sequential is None:
             sequential = jax.default_backend() in SEQUENTIAL
-        self._shared = shared
+        self._shared: tuple[int, ...] = function.shared  # pyright: ignore[reportFunctionMemberAccess]
         self._sequential = sequential
         self._mesh = _mesh()
         self._function = function
-        self._program = jax.jit(self._on_devices, donate_argnums=donated)
+        donated = function.donated  # pyright: ignore[reportFunctionMemberAccess]
+        self.program = jax.jit(self._on_devices, donate_argnums=donated)
+        """What is compiled, of arguments with a member axis; for lowering and measuring."""
+
+    @property
+    def compiled(self) -> int:
+        """How many programs were compiled so far: one per set of shapes."""
+        return self.program._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
 
     def _spec(self, position: int) -> PartitionSpec:
         return PartitionSpec() if position in self._shared else PartitionSpec(_AXIS)
 
     def _on_devices(self, *arguments):
-        """The program of all devices: each has its members' part of the arguments."""
+        """The program of all devices; each device has its members' part of the arguments."""
         positions = range(len(arguments))
         axes = [None if i in self._shared else 0 for i in positions]
 
@@ -88,10 +103,10 @@ class Lifted:
         at_once = devices if self._sequential else -(-members // devices) * devices
         results = []
         for first in range(0, members, at_once):
-            # Where members run out, the last one fills the places of a call.
+            # The last member fills the places of a call that is not full.
             chosen = np.minimum(np.arange(first, first + at_once), members - 1)
             placed = [self._place(i, a, chosen, members) for i, a in enumerate(arguments)]
-            results.append(self._program(*placed))
+            results.append(self.program(*placed))
         if len(results) == 1:
             (result,) = results
         else:
@@ -106,13 +121,16 @@ class Lifted:
             argument = _take(argument, chosen)
         return jax.device_put(argument, NamedSharding(self._mesh, self._spec(position)))
 
-    def memory(self, *arguments) -> int:
-        """Bytes of memory that a call takes of a device, as XLA plans it; compiles the program.
+    def memory(self, *arguments) -> int | None:
+        """Bytes of a device's memory that a call takes, as XLA plans it; compiles the program.
 
-        Members that run one after another count in full: the arguments of those that wait, too.
+        In sequential mode this includes the arguments of members that are not running yet.
 
         Args:
             arguments: as for a call; arrays, or their shapes (`jax.ShapeDtypeStruct`).
+
+        Returns:
+            None where the backend does not say.
         """
         waiting, devices = 0, self._mesh.size
         if self._sequential:
@@ -127,7 +145,9 @@ class Lifted:
                 for i, argument in enumerate(everyone)
             ]
             waiting = (_bytes(everyone) - _bytes(arguments)) // devices
-        plan = self._program.lower(*arguments).compile().memory_analysis()
+        plan: Any = self.program.lower(*arguments).compile().memory_analysis()
+        if plan is None:
+            return None
         inside = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
         return inside + plan.temp_size_in_bytes + waiting
 

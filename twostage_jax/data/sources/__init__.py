@@ -1,13 +1,35 @@
-"""Where images come from: one module a source, and `load`, which picks one by name."""
+"""Sources of image sets by name; the table is open. A new source is one module and one line."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.sources import colorectal, folder, synthetic
+from twostage_jax.data.sources.options import SourceOptions
 from twostage_jax.support.errors import InputError, require_known
 
-DATASETS = ("colorectal_histology", "folder", "synthetic")
-"""The names that `load` knows."""
+SOURCES: dict[str, Callable[[SourceOptions], ImageSet]] = {
+    "colorectal_histology": colorectal.read,
+    "folder": folder.read,
+    "synthetic": synthetic.read,
+}
+"""The sources that `load` knows."""
+
+
+def register_source(name: str, read: Callable[[SourceOptions], ImageSet]) -> None:
+    """Adds a source, so that `load` and the commands know its name.
+
+    Registering the same function again changes nothing.
+
+    Args:
+        name: the dataset's name.
+        read: reads or generates the image set; raises InputError for options that do not fit.
+
+    Raises:
+        InputError: the name is taken by another source.
+    """
+    if SOURCES.setdefault(name, read) != read:
+        raise InputError(f"source name '{name}' is taken by another source; choose another name")
 
 
 def load(
@@ -15,48 +37,25 @@ def load(
     *,
     data_dir: Path | None = None,
     image_size: int | None = None,
-    seed: int = 0,
-    images_per_class: int = synthetic.DEFAULT_IMAGES_PER_CLASS,
+    seed: int = SourceOptions.seed,
+    images_per_class: int = SourceOptions.images_per_class,
 ) -> ImageSet:
     """Reads or generates an image set.
 
     Args:
-        dataset: one of `DATASETS`.
-        data_dir: `folder`: the folder of class folders. `colorectal_histology`: the unpacked
-            Zenodo archive, or else the data dir of TensorFlow Datasets (None: its default).
-            `synthetic`: must be None.
-        image_size: side of the square images, in pixels. None: as the images are; `synthetic`
-            then draws `synthetic.DEFAULT_SIZE`.
-        seed: for `synthetic`; the others have no randomness.
-        images_per_class: for `synthetic`; the others return all they find.
+        dataset: a name in `SOURCES`.
+        data_dir: where the images are; `SourceOptions` says what each source makes of it.
+        image_size: side of the square images, in pixels; None for the size that they have.
+        seed: of generated images.
+        images_per_class: number of generated images of each class.
 
     Returns:
         Image set with images uint8 n x h x w x 3.
 
     Raises:
-        InputError: an unknown dataset, and all that the sources themselves raise.
+        InputError: an unknown dataset, or options that do not fit it.
     """
-    require_known("dataset", dataset, DATASETS)
+    read = SOURCES[require_known("dataset", dataset, SOURCES)]
     if image_size is not None and image_size < 1:
         raise InputError(f"image size {image_size}; expected a number of pixels from 1 up")
-    match dataset:
-        case "colorectal_histology":
-            return colorectal.load(data_dir, image_size)
-        case "folder" if data_dir is None:
-            raise InputError(
-                "dataset 'folder' without a data dir; expected a folder of class folders: pass its "
-                "path"
-            )
-        case "folder":
-            return folder.load(data_dir, image_size)
-        case _ if data_dir is not None:
-            raise InputError(
-                f"dataset 'synthetic' with data dir {data_dir}; it is drawn, not read: leave the "
-                "data dir out, or choose dataset 'folder'"
-            )
-        case _:
-            return synthetic.generate(
-                image_size=image_size or synthetic.DEFAULT_SIZE,
-                seed=seed,
-                images_per_class=images_per_class,
-            )
+    return read(SourceOptions(data_dir, image_size, seed, images_per_class))

@@ -1,7 +1,7 @@
 """The paper's images: 5,000 tiles of colorectal cancer tissue in eight classes (Kather, 2016).
 
-Read from the unpacked Zenodo archive where `data_dir` is that, else through TensorFlow Datasets,
-which downloads, checks and keeps it. Both give the same image set.
+They are read from the unpacked Zenodo archive if `data_dir` is that, and otherwise through
+TensorFlow Datasets, which downloads, checks and keeps the archive. Both give the same image set.
 """
 
 import functools
@@ -15,6 +15,7 @@ from PIL import Image
 
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.sources import folder
+from twostage_jax.data.sources.options import SourceOptions
 from twostage_jax.support.errors import InputError
 
 CLASS_NAMES = ("tumor", "stroma", "complex", "lympho", "debris", "mucosa", "adipose", "empty")
@@ -34,9 +35,14 @@ _BY_HAND = (
     "it, and pass the unpacked folder as data dir (--data-dir)"
 )
 
-# TensorFlow Datasets tries ten times, with pauses that double: over three minutes without a
+# TensorFlow Datasets tries ten times with doubling pauses, which takes over three minutes without a
 # network. Five tries take six seconds.
 _DOWNLOAD_TRIES = 5
+
+
+def read(options: SourceOptions) -> ImageSet:
+    """The source `colorectal_histology`, see `load`."""
+    return load(options.data_dir, options.image_size)
 
 
 def load(data_dir: Path | None, image_size: int | None) -> ImageSet:
@@ -44,14 +50,14 @@ def load(data_dir: Path | None, image_size: int | None) -> ImageSet:
 
     Args:
         data_dir: the unpacked Zenodo archive (the folder that holds `01_TUMOR` to `08_EMPTY`, or
-            the one above it). Any other folder, which need not exist yet, is taken as the data
-            dir of TensorFlow Datasets, and the archive (246 MiB) is downloaded into it unless it
-            was before; None stands for TensorFlow Datasets' own default.
+            the one above it). Any other folder is taken as the data dir of TensorFlow Datasets. It
+            need not exist; the archive (246 MiB) is downloaded into it once. None stands for
+            TensorFlow Datasets' own default.
         image_size: side of the square images, in pixels; None keeps the tiles' 150.
 
     Returns:
-        Image set with images uint8 n x h x w x 3, named `<class>/<file>`: the same names, rows
-        and pixels whichever way they were read.
+        Image set with images uint8 n x h x w x 3, named `<class>/<file>`. Both ways of reading give
+        the same names, rows and pixels.
 
     Raises:
         InputError: an incomplete folder, images that cannot be read, a download that fails or
@@ -80,7 +86,7 @@ def load(data_dir: Path | None, image_size: int | None) -> ImageSet:
 
 
 def _unpacked_archive(data_dir: Path | None) -> Path | None:
-    """The folder that holds the eight class folders, if there is one."""
+    """The folder that holds the eight class folders, or None."""
     if data_dir is None or not data_dir.exists():
         return None
     for root in (data_dir, data_dir / ARCHIVE):
@@ -97,7 +103,7 @@ def _unpacked_archive(data_dir: Path | None) -> Path | None:
 
 
 def _tfds_examples(data_dir: Path | None) -> list[tuple[bytes, int, str]]:
-    """(encoded image, label, file name) of every tile, in no particular order."""
+    """Encoded image, label and file name of every tile, in no particular order."""
     try:
         builder = _builder_class()(data_dir=data_dir)
         if not builder.is_prepared():
@@ -114,34 +120,35 @@ def _tfds_examples(data_dir: Path | None) -> list[tuple[bytes, int, str]]:
     expected = builder.info.splits["train"].num_examples
     if len(examples) != expected:
         raise InputError(
-            f"{builder.data_dir} holds {len(examples)} tiles; expected the {expected} that its "
-            "dataset_info.json counts: delete that folder to prepare it again"
+            f"{builder.data_dir} holds {len(examples)} tiles; expected the {expected} of its "
+            "dataset_info.json: delete that folder to prepare it again"
         )
     return examples
 
 
 @functools.cache
 def _builder_class() -> type:
-    """TensorFlow Datasets' builder of these tiles, with the parts replaced that need TensorFlow.
+    """TensorFlow Datasets' builder of these tiles, without the parts that need TensorFlow.
 
-    What it leaves on disk has the same name, version, features and order as the original's.
+    The dataset that it writes has the same name, version, features and order as the original's.
     """
-    # Imported here because this takes a second, which other sources need not wait for.
+    # Imported here because it takes a second that other sources do not need.
     from tensorflow_datasets.core.download.checksums import UrlInfo
     from tensorflow_datasets.core.units import Size
     from tensorflow_datasets.image_classification import colorectal_histology
 
     class Builder(colorectal_histology.ColorectalHistology, skip_registration=True):
         name = "colorectal_histology"
-        # The path of the code serves to find a checksum file, and finding it needs a package that
-        # TensorFlow Datasets does not declare. The checksum stands here instead.
+        # With a code path the builder looks for a checksum file, which needs a package that
+        # TensorFlow Datasets does not declare. `url_infos` below holds the checksum instead.
         code_path = None
 
-        def _split_generators(self, dl_manager):
+        # The original's annotations say a list; TensorFlow Datasets takes this dictionary, too.
+        def _split_generators(self, dl_manager):  # pyright: ignore[reportIncompatibleMethodOverride]
             return {"train": self._generate_examples(dl_manager.download(ARCHIVE_URL))}
 
-        def _generate_examples(self, archive):
-            for label, class_name, file, image in _archive_tiles(Path(archive)):
+        def _generate_examples(self, root_dir):
+            for label, class_name, file, image in _archive_tiles(Path(root_dir)):
                 yield (
                     f"{class_name}/{file}",
                     {"image": image, "label": label, "filename": file},
@@ -154,7 +161,7 @@ def _builder_class() -> type:
 
 
 def _archive_tiles(archive: Path) -> Iterator[tuple[int, str, str, Image.Image]]:
-    """(label, class name, file name, image) of every tile in the Zenodo archive."""
+    """Label, class name, file name and image of every tile in the Zenodo archive."""
     with zipfile.ZipFile(archive) as members:
         for member in sorted(members.namelist()):
             match member.split("/"):
@@ -162,7 +169,7 @@ def _archive_tiles(archive: Path) -> Iterator[tuple[int, str, str, Image.Image]]
                     root == ARCHIVE and class_folder in _FOLDERS and folder.is_image_name(file)
                 ):
                     label = _FOLDERS.index(class_folder)
-                    # A Pillow image, not an array: TensorFlow would be asked to encode an array.
+                    # A Pillow image: TensorFlow Datasets would ask TensorFlow to encode an array.
                     pixels = folder.decode(members.read(member), None)
                     yield label, CLASS_NAMES[label], file, Image.fromarray(pixels)
 
@@ -176,8 +183,8 @@ def _prepare(builder) -> None:
     downloader.MAX_RETRIES = _DOWNLOAD_TRIES
     try:
         builder.download_and_prepare(
-            # Unlike the default format this one is written and read without TensorFlow. (So is
-            # parquet, but TensorFlow Datasets 4.9 loses examples when it writes more than 100.)
+            # The default format needs TensorFlow to be written and read, this one does not. Nor
+            # does parquet, but TensorFlow Datasets 4.9 loses examples beyond 100 in it.
             file_format="array_record",
             download_config=download_manager.DownloadConfig(
                 try_download_gcs=False, force_checksums_validation=True
@@ -189,28 +196,28 @@ def _prepare(builder) -> None:
         ) from error
     except (download_manager.NonMatchingChecksumError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{ARCHIVE_URL} did not give the published archive: {_one_line(error)}; {_BY_HAND}"
+            f"{ARCHIVE_URL} is not the published archive: {_one_line(error)}; {_BY_HAND}"
         ) from error
     finally:
         downloader.MAX_RETRIES = tries
 
 
 def _prepared_examples(builder) -> Iterator[dict]:
-    """The examples of a prepared dataset, their images still encoded."""
+    """The examples of a prepared dataset, with encoded images."""
     from tensorflow_datasets.core.decode import SkipDecoding
 
     decoders = {"image": SkipDecoding()}
     if builder.info.file_format.value != "tfrecord":
         yield from builder.as_data_source("train", decoders=decoders)
         return
-    # Prepared earlier, by someone who has TensorFlow.
+    # TFRecord is what earlier preparations with TensorFlow wrote.
     for path in builder.info.splits["train"].filepaths:
         for record in _tfrecords(Path(path)):
             yield builder.info.features.deserialize_example_np(record, decoders=decoders)
 
 
 def _tfrecords(path: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file: 8 bytes length, 4 bytes CRC, the record, 4 bytes CRC."""
+    """The records of a TFRecord file: each is 8 bytes length, 4 bytes CRC, content, 4 bytes CRC."""
     content = path.read_bytes()
     position = 0
     while position < len(content):

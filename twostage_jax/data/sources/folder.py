@@ -1,16 +1,18 @@
-"""Images from a folder that holds one sub-folder a class."""
+"""Images from a folder that holds one sub-folder per class."""
 
 import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from twostage_jax.data.image_set import ImageSet
+from twostage_jax.data.sources.options import SourceOptions
 from twostage_jax.support.errors import InputError
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff")
@@ -22,18 +24,27 @@ _JUNK_FOLDERS = ("__MACOSX",)
 _NAMES_SHOWN = 5
 
 
+def read(options: SourceOptions) -> ImageSet:
+    """The source `folder`, see `load`."""
+    if options.data_dir is None:
+        raise InputError(
+            "dataset 'folder' without a data dir; expected a folder of class folders: pass its path"
+        )
+    return load(options.data_dir, options.image_size)
+
+
 def load(data_dir: Path, image_size: int | None) -> ImageSet:
     """Reads `data_dir/<class>/<image>`.
 
     Classes are the sub-folders, sorted by name; an image's name is `<class>/<file>`. Hidden
-    files, files that are not JPEG, PNG or TIFF (told by their suffix) and sub-folders of a class
-    are ignored. If `data_dir` holds nothing but one folder, and that one holds the classes (as
-    unpacked archives often do), it is read instead.
+    files, files without a suffix of JPEG, PNG or TIFF, and sub-folders of a class are ignored. If
+    `data_dir` holds a single folder with the classes in it, as unpacked archives often do, that
+    folder is read instead.
 
     Args:
         data_dir: the folder.
-        image_size: side of the square images returned, in pixels; None keeps the size that the
-            files have, which must then be the same for all. See `decode` for how they are fitted.
+        image_size: side of the square images returned, in pixels; None keeps the size of the
+            files, which must then be the same for all. `decode` says how images are fitted.
 
     Returns:
         Image set with images uint8 n x h x w x 3.
@@ -67,7 +78,7 @@ def read_classes(
         folders: a sub-folder for each class.
         class_names: what to call each class, in the same order.
         image_size: as in `load`.
-        source: what the image set says of its origin.
+        source: the image set's `source`.
 
     Returns:
         Image set with images uint8 n x h x w x 3, named `<class name>/<file>`.
@@ -95,10 +106,10 @@ def read_classes(
 def decode_all(
     encoded: Sequence[Path | bytes], *, names: Sequence[str], image_size: int | None
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """Decodes images in threads (Pillow lets go of Python's lock while it decodes).
+    """Decodes images in threads; Pillow releases Python's lock while it decodes.
 
     Args:
-        encoded: a file, or a file's content, for each image; at least one.
+        encoded: the file, or the file's content, of each image; at least one.
         names: what to call each image in an error message.
         image_size: as in `load`.
 
@@ -106,11 +117,11 @@ def decode_all(
         RGB pixels, uint8, n x h x w x 3, in the order given.
 
     Raises:
-        InputError: names the images that cannot be decoded (all of them are tried), or those of
-            another size than the first while `image_size` is None.
+        InputError: images cannot be decoded, or differ in size from the first while `image_size`
+            is None. All images are tried; the message names the first few.
     """
     with ThreadPoolExecutor() as pool:
-        decoded = list(pool.map(lambda item: _try_decode(item, image_size), encoded))
+        decoded: list[Any] = list(pool.map(lambda item: _try_decode(item, image_size), encoded))
 
     def named(rows: Sequence[int]) -> str:
         shown = ", ".join(names[row] for row in rows[:_NAMES_SHOWN])
@@ -131,22 +142,22 @@ def decode_all(
     images = np.empty((len(decoded), *shape), np.uint8)
     for row in range(len(decoded)):
         images[row] = decoded[row]
-        decoded[row] = None  # let go at once: the pixels would otherwise be held twice
+        decoded[row] = None  # freed at once: the pixels would otherwise be held twice
     return images
 
 
 def decode(encoded: Path | bytes, image_size: int | None) -> UInt8[np.ndarray, "h w 3"]:
     """Decodes one image to RGB.
 
-    Rotation tags are applied; transparent pixels are laid over white, the colour of an empty
-    slide; grayscale is repeated over the channels, 16-bit grayscale scaled from 0..65535 to
-    0..255. Of a file with several frames the first is taken.
+    Rotation tags are applied. Transparent pixels are laid over white, the color of an empty slide.
+    Grayscale is repeated over the channels; 16-bit grayscale is scaled from 0..65535 to 0..255.
+    The first frame is taken from a file with several.
 
     Args:
         encoded: a file, or a file's content.
-        image_size: None keeps the size. Otherwise the largest centred square is resized to this
-            side (which is to resize the shorter side and crop the centre), once, with Pillow's
-            antialiased Lanczos filter; pixels of an image that has the size are left as they are.
+        image_size: None keeps the size. Otherwise the largest centered square is resized once to
+            this side, with Pillow's antialiased Lanczos filter. That is the same as resizing the
+            shorter side and cropping the center. An image of this size keeps its pixels.
 
     Returns:
         Pixels, uint8.
@@ -167,14 +178,14 @@ def _try_decode(encoded: Path | bytes, image_size: int | None) -> np.ndarray | s
         return "not an image of a known format"
     except MemoryError:
         raise
-    # Broken files make Pillow raise nearly anything, and one report should name all of them.
+    # Pillow raises many kinds of errors for broken files, and one report names all of them.
     except Exception as error:
         return str(error) or type(error).__name__
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        # Pillow's own conversion would clip at 255 and turn the image white.
+        # Pillow's own conversion clips at 255, which turns the image white.
         values = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
     elif image.mode in ("I", "F"):
@@ -211,7 +222,7 @@ def _find_classes(root: Path) -> tuple[Path, list[str]]:
             return root / class_names[0], inner
     if not class_names:
         raise InputError(
-            f"no sub-folders in {root}; expected one sub-folder a class, with its images in it"
+            f"no sub-folders in {root}; expected one sub-folder per class, with its images in it"
             + (f" ({len(files)} images lie loose)" if (files := _image_files(root)) else "")
         )
     if len(class_names) == 1:
@@ -245,7 +256,7 @@ def _image_files(folder: Path) -> list[str]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:
-    """What lies in the folder and is not hidden, sorted by name."""
+    """The entries of the folder that are not hidden, sorted by name."""
     try:
         with os.scandir(folder) as entries:
             visible = [entry for entry in entries if not entry.name.startswith(".")]

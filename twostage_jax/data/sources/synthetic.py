@@ -1,14 +1,14 @@
-"""Eight textures in the colours of stained tissue, drawn from a seed: data for trials and tests.
+"""Eight textures in the colors of stained tissue, drawn from a seed: data for trials and tests.
 
 They have the names of the paper's classes and imitate what those show under hematoxylin (purple
-nuclei) and eosin (pink fibres and plasma), but they are drawings: no result on them says anything
-about tissue. They are made hard enough that training and sampling matter: a tile's character is
-a blend of its class and of one that resembles it, while stain, light, scale, focus and noise vary
-in the same way over all classes.
+nuclei) and eosin (pink fibers and plasma). They are drawings: no result on them says anything about
+tissue. They are hard enough that training and sampling matter. A tile's character is a blend of its
+class and of one that resembles it, while stain, light, scale, focus and noise vary in the same way
+over all classes.
 
-How a tile is drawn. A row of `_CHARACTER` gives the class's mean character, which is varied and
-blended (`_draw_character`); the two stains' densities are built from it on a grid of points
-(`_stain_densities`); light is absorbed by them as by real stains (`_photograph`).
+A tile is drawn in three steps. `_draw_character` varies and blends the mean character of the class,
+a row of `_CHARACTER`. `_stain_densities` builds the densities of both stains from it on a grid of
+points. `_photograph` lets them absorb light as real stains do.
 """
 
 import functools
@@ -17,20 +17,20 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 from twostage_jax.data.image_set import ImageSet
+from twostage_jax.data.sources.options import SourceOptions
 from twostage_jax.support.errors import InputError
 
 CLASS_NAMES = ("tumor", "stroma", "complex", "lympho", "debris", "mucosa", "adipose", "empty")
 
 DEFAULT_SIZE = 64
-DEFAULT_IMAGES_PER_CLASS = 250
 
 _PROPERTIES = (
-    "pitch",  # nuclei: spacing, in parts of the tile's side
+    "pitch",  # nuclei: spacing, as a share of the tile's side
     "crowd",  # nuclei: share of places taken
-    "radius",  # nuclei: in parts of the pitch
+    "radius",  # nuclei: as a share of the pitch
     "stretch",  # nuclei: elongation, log2 of the ratio of the axes
     "ink",  # nuclei: hematoxylin density
-    "fiber",  # contrast of the wavy fibres
+    "fiber",  # contrast of the wavy fibers
     "grain",  # contrast of the fine granules
     "pink",  # eosin density of the ground
     "violet",  # hematoxylin density of the ground
@@ -53,15 +53,15 @@ _CHARACTER = np.array(
     ]
 )
 
-# How much tiles of one class differ (standard deviation). Together with `_BLEND` and with the
-# stains' variation this sets how hard the set is: in the demo a network has some 370 steps from
-# random weights, and 22 images of each rare class. With twice these values, blends up to 0.46 and
-# more varied stains the demo's baseline ended at an AvAcc of 0.33.
+# Standard deviation of each property within a class. Together with `_BLEND` and the variation of
+# the stains it sets how hard the set is. In the demo a network trains for about 370 steps from
+# random weights, with 22 images of each rare class. With twice these values, blends up to 0.46 and
+# more varied stains, the demo's baseline reached an AvAcc of 0.33.
 _SPREAD = 0.45 * np.array(
     [0.012, 0.12, 0.035, 0.22, 0.11, 0.10, 0.09, 0.07, 0.05, 0.07, 0.05, 0.05]
 )
 
-# The classes that a class blends into.
+# The classes that each class may blend into; a name given twice is twice as likely.
 _RESEMBLES = {
     "tumor": ("complex", "lympho", "mucosa"),
     "stroma": ("complex", "debris", "complex"),
@@ -73,7 +73,7 @@ _RESEMBLES = {
     "empty": ("adipose", "adipose", "debris"),
 }
 
-# The largest share of the resembling class; at one half a tile would belong to both.
+# The largest share of the resembling class; at 0.5 a tile would belong to both equally.
 _BLEND = 0.15
 
 # Optical density of the stains in red, green and blue, relative.
@@ -81,11 +81,25 @@ _HEMATOXYLIN = np.array([0.65, 0.70, 0.38])
 _EOSIN = np.array([0.17, 0.85, 0.50])
 
 
+def read(options: SourceOptions) -> ImageSet:
+    """The source `synthetic`, see `generate`."""
+    if options.data_dir is not None:
+        raise InputError(
+            f"dataset 'synthetic' with data dir {options.data_dir}; it is drawn, not read: leave "
+            "the data dir out, or choose dataset 'folder'"
+        )
+    return generate(
+        image_size=options.image_size or DEFAULT_SIZE,
+        seed=options.seed,
+        images_per_class=options.images_per_class,
+    )
+
+
 def generate(*, image_size: int, seed: int, images_per_class: int) -> ImageSet:
     """Draws the textures.
 
-    A tile depends on (seed, class, index, image size) alone: fewer or more tiles a class leave it
-    as it is. Another processor or NumPy may round a sine otherwise, and a pixel with it.
+    A tile depends only on (seed, class, index, image size), not on the number of tiles. Another
+    processor or version of NumPy may round a sine differently and thereby change a pixel.
 
     Args:
         image_size: side of the tiles, in pixels, from 16 up. Structures scale with it.
@@ -110,7 +124,7 @@ def generate(*, image_size: int, seed: int, images_per_class: int) -> ImageSet:
     images = np.empty((len(labels), image_size, image_size, 3), np.uint8)
     for row, (label, index) in enumerate(zip(labels, indices, strict=True)):
         images[row] = draw_tile(int(label), index=int(index), image_size=image_size, seed=seed)
-    # Nine digits sort by number whatever their count.
+    # Leading zeros let names sort by number.
     names = [
         f"{CLASS_NAMES[label]}/{index:09d}" for label, index in zip(labels, indices, strict=True)
     ]
@@ -128,7 +142,7 @@ def draw_tile(label: int, *, index: int, image_size: int, seed: int) -> UInt8[np
 
     Args:
         label: position in `CLASS_NAMES`.
-        index: which tile of the class, from 0 up.
+        index: number of the tile within its class, from 0 up.
         image_size: side, in pixels.
         seed: from 0 up.
 
@@ -192,7 +206,7 @@ def _photograph(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The light that passes the stains (Beer and Lambert), through an imperfect microscope.
 
-    All that varies here does so in the same way for every class.
+    All of its variation is the same for every class.
     """
     size = len(eosin)
     strength = np.exp(0.06 * rng.standard_normal(2))
@@ -214,7 +228,7 @@ def _nuclei(
     zoom: float,
     crowding: Float32[np.ndarray, "h w"],
 ) -> Float32[np.ndarray, "h w"]:
-    """Ellipses on a shaken grid, 0 to 1."""
+    """Ellipses on a jittered grid, 0 to 1."""
     dx, dy, cell, cells = _nearby_points(rng, size, character["pitch"] * zoom)
     angle = rng.uniform(0, np.pi) + rng.normal(0, 0.5, cells)
     ratio = np.exp2(0.5 * np.maximum(character["stretch"] + 0.3 * rng.standard_normal(cells), 0))
@@ -244,7 +258,7 @@ def _glands(
     zoom: float,
     ripple: Float32[np.ndarray, "h w"],
 ) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
-    """Where there is no gland, the ring of nuclei around one, and its pale inside; each 0 to 1."""
+    """Masks, 0 to 1: the ground between glands, the rim of nuclei around each, the pale inside."""
     dx, dy, cell, cells = _nearby_points(rng, size, 0.42 * zoom)
     radius = (0.50 * np.exp(0.12 * rng.standard_normal(cells))).astype(np.float32)
     present = rng.random(cells) < 1.35 * share
@@ -259,7 +273,7 @@ def _glands(
 def _fat_walls(
     rng: np.random.Generator, size: int, zoom: float, ripple: Float32[np.ndarray, "h w"]
 ) -> Float32[np.ndarray, "h w"]:
-    """Thin walls midway between neighbouring points, 0 to 1."""
+    """Thin walls midway between neighboring points, 0 to 1."""
     dx, dy, _, _ = _nearby_points(rng, size, 0.34 * zoom)
     nearest = np.partition(np.sqrt(dx * dx + dy * dy), 1, axis=0)
     return np.exp(-(((nearest[1] - nearest[0] + ripple) / 0.09) ** 2))
@@ -270,13 +284,16 @@ def _nearby_points(
 ) -> tuple[
     Float32[np.ndarray, "9 h w"], Float32[np.ndarray, "9 h w"], Int[np.ndarray, "9 h w"], int
 ]:
-    """One random point in each square of a grid, as seen from every pixel.
+    """One random point in each square of a grid, relative to every pixel.
 
-    `pitch` is the side of the squares, in parts of the tile's side.
+    Args:
+        rng: where the points come from.
+        size: side of the tile, in pixels.
+        pitch: side of the squares, as a share of the tile's side.
 
     Returns:
         (dx, dy, cell, cells): the offsets from each pixel to the points of the nine squares around
-        it, in squares; the numbers of these points; and how many points there are.
+        it, in squares; the numbers of these points; and the number of all points.
     """
     squares = max(1 / pitch, 1.5)
     across = int(np.ceil(squares)) + 3
@@ -308,7 +325,7 @@ def _fibers(
 
 
 def _noise(rng: np.random.Generator, size: int, cycles: float) -> Float32[np.ndarray, "h w"]:
-    """Smooth noise of mean 0 and variance 1, with structures of 1 / cycles of the tile's side."""
+    """Smooth noise of mean 0 and variance 1; structures are 1 / cycles of the tile's side wide."""
     half = (size, size // 2 + 1)
     spectrum = rng.standard_normal((2, *half), dtype=np.float32)
     squared = _squared_frequencies(size) / np.float32(cycles * cycles)
@@ -326,7 +343,7 @@ def _blurred(fields: Float32[np.ndarray, "c h w"], sigma: float) -> Float32[np.n
 
 @functools.cache
 def _squared_frequencies(size: int) -> Float32[np.ndarray, "h half"]:
-    """Squared frequencies of a real transform, in cycles a tile."""
+    """Squared frequencies of a real Fourier transform, in cycles per tile."""
     rows = np.fft.fftfreq(size, 1 / size)[:, None]
     columns = np.fft.rfftfreq(size, 1 / size)
     return (rows**2 + columns**2).astype(np.float32)
@@ -334,6 +351,6 @@ def _squared_frequencies(size: int) -> Float32[np.ndarray, "h half"]:
 
 def _covered(share: float, noise: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
     """A smooth mask, 0 to 1, of patches that cover about `share` of the tile."""
-    # The logistic curve stands in for the normal one: a share of the noise's area.
+    # A logistic curve approximates the normal one that turns a share into a level of the noise.
     level = np.log(max(share, 1e-3) / max(1 - share, 1e-3)) / 1.7
     return 1 / (1 + np.exp(np.float32(-9) * (noise + np.float32(level))))

@@ -1,8 +1,9 @@
-"""Exact nearest neighbours, of images and of features."""
+"""Exact nearest neighbors, of images and of features."""
 
 from twostage_jax.resampling.neighbors.products import squared_distances
 from twostage_jax.resampling.neighbors.ranked import (
     ClassNeighbors,
+    lists_by_class,
     rank_neighbors,
     subset_neighbors,
 )
@@ -11,6 +12,7 @@ from twostage_jax.resampling.neighbors.search import Neighbors, nearest
 __all__ = [
     "ClassNeighbors",
     "Neighbors",
+    "lists_by_class",
     "nearest",
     "rank_neighbors",
     "squared_distances",

@@ -16,7 +16,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from twostage_jax.support.threads import for_row_blocks
 
-# So many products of two int8 numbers, each of at most 2^14, are added without error.
+# Numbers of products of two int8 numbers, at most 2^14 each, whose sum is exact.
 COLUMNS_IN_FLOAT32 = 2**24 // 2**14
 COLUMNS_IN_INT32 = 2**31 // 2**14 - 1
 
@@ -24,7 +24,7 @@ COLUMNS_IN_INT32 = 2**31 // 2**14 - 1
 def _in_blocks(
     a: Shaped[Array, "n d"], b: Shaped[Array, "m d"], dtype: type
 ) -> Shaped[Array, "n m"]:
-    """Products in float32 of at most 1,024 columns at a time, added up in `dtype`."""
+    """Float32 products of at most 1,024 columns at a time, summed in `dtype`."""
     columns = a.shape[1]
     blocks = max(1, -(-columns // COLUMNS_IN_FLOAT32))
     width = -(-columns // blocks)
@@ -44,36 +44,42 @@ def _in_blocks(
     )
 
 
-def _integers_on_cpu(a: Int8[Array, "n d"], b: Int8[Array, "m d"]) -> Int32[Array, "n m"]:
+def integers_by_float32(a: Int8[Array, "n d"], b: Int8[Array, "m d"]) -> Int32[Array, "n m"]:
+    """`integer_products` for CPUs, which multiply float32 faster than int8."""
     return _in_blocks(a, b, jnp.int32)
 
 
-def _integers_on_accelerator(a: Int8[Array, "n d"], b: Int8[Array, "m d"]) -> Int32[Array, "n m"]:
+def integers_by_int8(a: Int8[Array, "n d"], b: Int8[Array, "m d"]) -> Int32[Array, "n m"]:
+    """`integer_products` for accelerators, which multiply int8."""
     return jnp.matmul(a, b.T, preferred_element_type=jnp.int32)
 
 
 def integer_products(a: Int8[Array, "n d"], b: Int8[Array, "m d"]) -> Int32[Array, "n m"]:
     """Exact inner products of all pairs of rows, of at most 131,071 columns. Traceable."""
-    return jax.lax.platform_dependent(a, b, cpu=_integers_on_cpu, default=_integers_on_accelerator)
+    return jax.lax.platform_dependent(a, b, cpu=integers_by_float32, default=integers_by_int8)
 
 
 def real_products(a: Float32[Array, "n d"], b: Float32[Array, "m d"]) -> Float32[Array, "n m"]:
-    """Inner products of all pairs of rows, off by at most `product_error` |a| |b|. Traceable."""
+    """Inner products of all pairs of rows, with an error of at most `product_error` |a| |b|.
+
+    Traceable.
+    """
     return _in_blocks(a, b, jnp.float32)
 
 
 def product_error(columns: int) -> float:
-    """Bound of the rounding error of `real_products`, in parts of the product of the norms.
+    """Bound of the rounding error of `real_products`, relative to the product of the norms.
 
-    The bound of sums in any order (Higham, Accuracy and Stability of Numerical Algorithms, 3.1),
-    for 2^-22 an operation: four times float32's, as TPUs make float32 products from bfloat16 ones.
+    It is the bound for sums in any order (Higham, Accuracy and Stability of Numerical Algorithms,
+    3.1) with an error of 2^-22 per operation. That is four times float32's, because TPUs compose
+    float32 products of bfloat16 ones.
     """
     blocks = -(-columns // COLUMNS_IN_FLOAT32)
     return (min(columns, COLUMNS_IN_FLOAT32) + blocks + 2) * 2.0**-22
 
 
 def to_int8(pixels: UInt8[np.ndarray, "n *pixel"]) -> Int8[np.ndarray, "n d"]:
-    """Pixels minus 128, in rows: all distances stay, and products of two fit 2^14."""
+    """Pixels minus 128, in rows: distances stay the same, and products are at most 2^14."""
     return (pixels.reshape(len(pixels), -1) ^ 0x80).view(np.int8)
 
 
@@ -83,9 +89,10 @@ _integer_products = jax.jit(integer_products)
 def squared_distances(
     a: Shaped[np.ndarray, "n *shape"], b: Shaped[np.ndarray, "m *shape"]
 ) -> Float64[np.ndarray, "n m"]:
-    """Squared Euclidean distances of all pairs of rows: exact for uint8 of any size.
+    """Squared Euclidean distances of all pairs of rows.
 
-    Those of other dtypes are scikit-learn's, from float64 products.
+    They are exact for uint8 of any size. For other dtypes they are scikit-learn's, from float64
+    products.
     """
     if not a.dtype == b.dtype == np.uint8:
         flat = (rows.reshape(len(rows), -1).astype(np.float64) for rows in (a, b))
@@ -99,7 +106,7 @@ def squared_distances(
 def _integer_products_of_all(
     a: Int8[np.ndarray, "n d"], b: Int8[np.ndarray, "m d"]
 ) -> Int[np.ndarray, "n m"]:
-    """Exact inner products of rows of any length, int64; half the work where b is a, on a CPU."""
+    """Exact inner products of rows of any length, int64. On a CPU, half the work if b is a."""
     if jax.default_backend() == "cpu":
         return _integer_products_by_blas(a, b)
     total = np.zeros((len(a), len(b)), np.int64)
@@ -120,7 +127,7 @@ def _integer_products_by_blas(
         for block in range(share.start, share.stop):
             columns = slice(block * COLUMNS_IN_FLOAT32, (block + 1) * COLUMNS_IN_FLOAT32)
             x = a[:, columns].astype(np.float32)
-            # BLAS computes half of a product of a matrix with itself.
+            # For a product of a matrix with itself BLAS computes one half of the result.
             y = x if b is a else b[:, columns].astype(np.float32)
             total += (x @ y.T).astype(np.int64)
         parts.append(total)

@@ -1,23 +1,24 @@
-"""Same-class neighbours within subsets of one image set, read off lists that are ranked once.
+"""Same-class neighbors within subsets of one image set, read off lists that are ranked once.
 
-Every partition of a study is a subset of its image set, so that the class-wise distances are
-computed once a data set: n_c^2 x d multiply-adds a class, and 4 n_c^2 bytes kept.
+Every partition of a study is a subset of its image set, so that distances within the classes are
+computed once per image set: n_c^2 x d multiplications and 4 n_c^2 bytes for a class of n_c images.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Shaped, UInt8
 
 from twostage_jax.resampling.neighbors.products import squared_distances
 
 
 class ClassNeighbors(NamedTuple):
-    """All neighbours of each image of one class.
+    """All neighbors of each image of one class.
 
     Attributes:
         rows: rows of the image set, ascending.
-        order: positions in `rows`, nearest first, a row an image, itself left out.
+        order: positions in `rows`, nearest first: one row per image, without the image itself.
     """
 
     rows: Int[np.ndarray, " n"]
@@ -27,16 +28,42 @@ class ClassNeighbors(NamedTuple):
 def rank_neighbors(
     images: UInt8[np.ndarray, "n h w c"], labels: Int[np.ndarray, " n"]
 ) -> dict[int, ClassNeighbors]:
-    """Ranks the same-class neighbours of every image, by label: exact, ties by the smaller row."""
+    """Ranks the same-class neighbors of every image, by label: exact, ties by the smaller row."""
     table = {}
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         members = images[rows]
         distances = squared_distances(members, members)
-        np.fill_diagonal(distances, -1)  # itself comes first, also among duplicates
+        np.fill_diagonal(distances, -1)  # sorts an image before its duplicates
         order = np.argsort(distances, axis=1, kind="stable")[:, 1:]
         table[int(label)] = ClassNeighbors(rows, order.astype(np.int32))
     return table
+
+
+def lists_by_class(
+    labels: Shaped[np.ndarray, " n"],
+    k: int,
+    classes: Iterable[Any],
+    find: Callable[[Any, Int[np.ndarray, " m"]], Int[np.ndarray, "m k"]],
+) -> Int[np.ndarray, "n k"]:
+    """The k nearest neighbors of each row within its class, found class by class.
+
+    Args:
+        labels: class of each row.
+        k: neighbors per row.
+        classes: those whose rows get neighbors.
+        find: takes a class and its rows, and returns the neighbors of each, as rows.
+
+    Returns:
+        one list per row, nearest first. The lists of other classes, and of classes with k or fewer
+        rows, are filled with -1.
+    """
+    neighbors = np.full((len(labels), k), -1, np.int32)
+    for label in classes:
+        members = np.flatnonzero(labels == label)
+        if len(members) > k:
+            neighbors[members] = find(label, members)
+    return neighbors
 
 
 def subset_neighbors(
@@ -45,23 +72,19 @@ def subset_neighbors(
     labels: Int[np.ndarray, " n"],
     k: int,
 ) -> Int[np.ndarray, "n k"]:
-    """The k nearest same-class neighbours of each image within a subset of the image set.
+    """The k nearest same-class neighbors of each image within a subset of the image set.
 
     Args:
         table: of the whole image set, from `rank_neighbors`.
         rows: the subset, each row once.
-        labels: of the subset.
-        k: neighbours an image.
+        labels: classes of the subset.
+        k: neighbors per image.
 
     Returns:
-        positions in `rows`, nearest first. Images of a class with k or fewer images in the subset
-        have too few neighbours: their lists are filled with -1.
+        positions in `rows`, as in `lists_by_class`.
     """
-    neighbors = np.full((len(rows), k), -1, np.int32)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        if len(members) <= k:
-            continue
+
+    def find(label: Any, members: Int[np.ndarray, " m"]) -> Int[np.ndarray, "m k"]:
         whole = table[int(label)]
         here = np.searchsorted(whole.rows, rows[members])
         position = np.full(len(whole.rows), -1, np.int32)
@@ -69,5 +92,6 @@ def subset_neighbors(
         candidates = position[whole.order[here]]
         found = candidates >= 0
         first = found & (np.cumsum(found, axis=1) <= k)
-        neighbors[members] = candidates[first].reshape(len(members), k)
-    return neighbors
+        return candidates[first].reshape(len(members), k)
+
+    return lists_by_class(labels, k, np.unique(labels), find)

@@ -1,8 +1,8 @@
 """Plans from a JAX key, for use inside one's own compiled programs.
 
-Every function is traceable and has outputs of a fixed size, so that it can be jitted, and lifted
-over keys and partitions by `vmap`. The draws are JAX's: the distributions are the samplers', the
-samples are not those of a NumPy seed. Labels may be traced; -1 marks rows that are not there.
+Every function is traceable and has outputs of a fixed size: it can be jitted, and mapped over keys
+and partitions with `vmap`. The draws are JAX's. Their distributions are those of the samplers, but
+the samples are not those of a NumPy seed. Labels may be traced; -1 marks rows that are missing.
 """
 
 import jax
@@ -15,10 +15,11 @@ from twostage_jax.resampling.plan import DevicePlan
 def class_neighbors(
     x: Shaped[Array, "n *shape"], labels: Int[Array, " n"], k: int
 ) -> Int32[Array, "n k"]:
-    """The k nearest same-class neighbours of each row; -1 where a class has fewer.
+    """The k nearest same-class neighbors of each row; -1 where a class has fewer.
 
-    In float32 at the highest precision and n x n distances at once: for features, and for as many
-    rows as the device has room for. `resampling.neighbors.nearest` is exact and bounded.
+    Distances are float32 at the highest precision, and all n x n are held at once: this is meant
+    for features, and for as many rows as fit the device. `resampling.neighbors.nearest` is exact
+    and takes bounded memory.
     """
     rows = x.reshape(len(x), -1).astype(jnp.float32)
     rows = rows - rows.mean(axis=0)
@@ -39,9 +40,9 @@ def random_undersample(
     Args:
         key: a JAX key.
         labels: class of each sample, below `classes`, or -1; classes may be missing.
-        classes: how many there may be.
-        size: rows of the plan, at least (classes present) x (samples of the smallest); padded with
-            label -1, and cut off without a warning where it is too small.
+        classes: number of classes.
+        size: rows of the plan, at least (classes present) x (samples of the smallest). The rest is
+            padded with label -1; a plan that is too small is cut off without a warning.
     """
     count, _, rank = _ranks(key, labels, classes)
     smallest = jnp.where(count > 0, count, len(labels)).min()
@@ -56,9 +57,8 @@ def random_oversample(
     Args:
         key: a JAX key.
         labels: class of each sample, below `classes`, or -1; classes may be missing.
-        classes: how many there may be.
-        size: rows of the plan, at least (classes present) x (samples of the largest); padded with
-            label -1, and cut off without a warning where it is too small.
+        classes: number of classes.
+        size: as in `random_undersample`, with the samples of the largest class.
     """
     return _plan_of(_grown(key, labels, classes, size)[0], labels)
 
@@ -73,14 +73,14 @@ def smote(
 ) -> DevicePlan:
     """Keeps all samples and adds synthetic ones until each class has as many as the largest.
 
-    A sample that has no neighbours is copied.
+    A sample without neighbors is copied.
 
     Args:
         key: a JAX key.
         labels: class of each sample, below `classes`, or -1; classes may be missing.
-        neighbors: rows of the same class, -1 after the last; from `class_neighbors`, for one.
-        classes: how many there may be.
-        size: as of `random_oversample`.
+        neighbors: rows of the same class, -1 after the last, as from `class_neighbors`.
+        classes: number of classes.
+        size: as in `random_oversample`.
     """
     draw, choose, walk = jax.random.split(key, 3)
     base, added = _grown(draw, labels, classes, size)
@@ -97,7 +97,7 @@ def smote(
 
 
 def _ranks(key, labels, classes):
-    """Of each class the size and the start in `order`, which sorts by class, at random within."""
+    """Sizes of classes; rows in random order within classes, and their starts; ranks of rows."""
     shuffle = jax.random.permutation(key, len(labels))
     order = shuffle[jnp.argsort(labels[shuffle], stable=True)]
     count = jnp.zeros(classes, jnp.int32).at[labels].add(labels >= 0, mode="drop")
@@ -112,7 +112,7 @@ def _compress(chosen, size):
 
 
 def _grown(key, labels, classes, size):
-    """All samples, then random ones until all classes are equally large; and which are those."""
+    """All samples, then random ones until all classes are equally large; and which were added."""
     pick, shuffle = jax.random.split(key)
     count, (order, start), _ = _ranks(shuffle, labels, classes)
     missing = jnp.where(count > 0, count.max() - count, 0)

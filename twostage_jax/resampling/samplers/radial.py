@@ -1,7 +1,7 @@
-"""Radial-based undersampling: the reference [10] of the paper."""
+"""Radial-based undersampling, reference [10] of the paper."""
 
 from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -11,30 +11,32 @@ from twostage_jax.resampling.neighbors import squared_distances
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.resampling.samplers.base import UnderSampler, keep_of_classes
 
-# Potentials between so many pairs are held at a time, 8 bytes each.
-_PAIRS = 2**27
+# Number of pairs whose potentials are held at a time, 8 bytes each.
+PAIRS = 2**27
 
 
 class RadialBasedUndersampler(UnderSampler):
-    """Removes samples one by one from where a class is densest and the others are far.
+    """Removes samples one by one from where a class is densest and the other classes are far.
 
     Every sample of a class to be reduced has a mutual class potential: the sum over the samples of
-    its class, less the sum over those of all other classes, of exp(-(distance / gamma)^2). The
-    sample of the highest potential is removed (of several, the first), the potentials are taken
-    anew, and so on (M. Koziarski, *Radial-Based Undersampling for imbalanced data classification*,
-    Pattern Recognition 102, 2020). That paper has two classes; here the others count as one.
+    its class of exp(-(distance / gamma)^2), minus the same sum over the samples of all other
+    classes. The sample with the highest potential (the first of several) is removed, the potentials
+    are updated, and so on until enough are removed (M. Koziarski, *Radial-Based Undersampling for
+    imbalanced data classification*, Pattern Recognition 102, 2020). That paper has two classes;
+    here all other classes count as one.
 
-    Takes 8 n_c^2 bytes for a class of n_c samples, up to 1 GiB; beyond that, distances are computed
-    again at every removal.
+    It takes 8 n_c^2 bytes for a class of n_c samples, up to 1 GiB. Beyond that, distances are
+    computed again at every removal.
 
     Args:
         sampling_strategy: as in imbalanced-learn; `auto` reduces all classes but the smallest.
-        gamma: width of the radial basis, in the units of X; `scale` is the root of the number of
-            features times the variance of X, as in scikit-learn's support vector machines.
+        gamma: width of the radial basis, in the units of X. `scale` is the square root of the
+            number of features times the variance of X, as in scikit-learn's support vector
+            machines.
 
     Attributes:
-        sampling_strategy_: how many samples of each class are kept.
-        gamma_: the width used.
+        sampling_strategy_: number of samples to keep, by class.
+        gamma_: the width that was used.
         sample_indices_: rows that are kept, class by class.
     """
 
@@ -48,9 +50,9 @@ class RadialBasedUndersampler(UnderSampler):
         self.gamma = gamma
 
     def _decide(self, x, y) -> Plan:
-        self.gamma_ = self.gamma
+        self.gamma_: Any = self.gamma
         if self.gamma == "scale":
-            # Of equal samples all are equally dense, whatever the width.
+            # Equal samples have no variance; any width gives them equal potentials.
             self.gamma_ = float(np.sqrt(x[0].size * x.var(dtype=np.float64))) or 1.0
         kept = {}
         for label, size in self.sampling_strategy_.items():
@@ -64,13 +66,13 @@ class RadialBasedUndersampler(UnderSampler):
         return np.exp(-squared_distances(a, b) / self.gamma_**2)
 
     def _survivors(self, own, others, size):
-        rows = max(1, _PAIRS // (len(own) + len(others)))
+        rows = max(1, PAIRS // (len(own) + len(others)))
         potential = np.empty(len(own))
         for start in range(0, len(own), rows):
             part = slice(start, start + rows)
             potential[part] = self._basis(own[part], own).sum(1)
             potential[part] -= self._basis(own[part], others).sum(1)
-        table = self._basis(own, own) if len(own) ** 2 <= _PAIRS else None
+        table = self._basis(own, own) if len(own) ** 2 <= PAIRS else None
         for _ in range(len(own) - size):
             densest = potential.argmax()
             row = self._basis(own[[densest]], own)[0] if table is None else table[densest]

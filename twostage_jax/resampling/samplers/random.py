@@ -1,4 +1,4 @@
-"""Random under- and over-sampling, by imbalanced-learn's draws: one stream for all classes."""
+"""Random under- and over-sampling with imbalanced-learn's draws: one stream for all classes."""
 
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ from sklearn.utils.validation import validate_data
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.resampling.samplers.base import (
     OverSampler,
+    PlanSampler,
     Targets,
     UnderSampler,
     keep_of_classes,
@@ -19,11 +20,11 @@ from twostage_jax.resampling.samplers.base import (
 def random_undersample(
     y: Shaped[np.ndarray, " n"], targets: Targets, random_state: Any, replacement: bool = False
 ) -> Plan:
-    """Keeps so many samples of each class in `targets`, and all of the other classes.
+    """Keeps a random part of each class in `targets`, and all of the other classes.
 
     Args:
         y: class of each sample.
-        targets: how many to keep, in the order of the classes.
+        targets: number of samples to keep, in the order of the classes.
         random_state: seed or NumPy `RandomState`, whose stream all classes share.
         replacement: whether a sample may be drawn more than once.
     """
@@ -36,11 +37,11 @@ def random_undersample(
 
 
 def random_oversample(y: Shaped[np.ndarray, " n"], targets: Targets, random_state: Any) -> Plan:
-    """Adds so many copies to each class in `targets`, drawn with replacement.
+    """Adds copies, drawn with replacement, to each class in `targets`.
 
     Args:
         y: class of each sample.
-        targets: how many to add, in the order of the classes.
+        targets: number of copies to add, in the order of the classes.
         random_state: seed or NumPy `RandomState`, whose stream all classes share.
     """
     random = check_random_state(random_state)
@@ -49,23 +50,26 @@ def random_oversample(y: Shaped[np.ndarray, " n"], targets: Targets, random_stat
     return Plan.of_kept(y, np.concatenate(rows))
 
 
-class _AnyFeatures:
-    """Rows are only picked: text, missing values and mixed data frames are as good as numbers."""
+class _AnyFeatures(PlanSampler):
+    """Only picks rows, so that text, missing values and mixed data frames are accepted, too."""
 
-    def _validate(self, X, y):
+    reads_samples: ClassVar[bool] = False
+    _picks_rows: ClassVar[bool] = True
+
+    def _validate(self, X, y) -> Any:
         if not hasattr(X, "iloc"):
-            X = check_array(X, dtype=None, allow_nd=True, ensure_all_finite=False)
+            options: Any = {"dtype": None}  # scikit-learn's annotation lacks None
+            X = check_array(X, **options, allow_nd=True, ensure_all_finite=False)
         return validate_data(self, X=X, y=y, skip_check_array=True)
 
-    def _take(self, X, plan: Plan):
+    def _take(self, X, plan: Plan) -> Any:
         return X.iloc[plan.base] if hasattr(X, "iloc") else plan.materialize(X)
 
     def __sklearn_tags__(self):
-        """Text and missing values are accepted; the rows that are picked are known."""
+        """Text and missing values are accepted."""
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.string = True
-        tags.sampler_tags.sample_indices = True
         return tags
 
 
@@ -78,7 +82,7 @@ class RandomUnderSampler(_AnyFeatures, UnderSampler):
         replacement: whether a sample may be drawn more than once.
 
     Attributes:
-        sampling_strategy_: how many samples of each class are kept.
+        sampling_strategy_: number of samples to keep, by class.
         sample_indices_: rows that are kept, class by class.
     """
 
@@ -100,15 +104,15 @@ class RandomUnderSampler(_AnyFeatures, UnderSampler):
 class RandomOverSampler(_AnyFeatures, OverSampler):
     """Adds copies to the smaller classes; imbalanced-learn's sampler of that name.
 
-    A smoothed bootstrap (`shrinkage`) adds noise to every number and so is no plan: not offered.
+    It has no `shrinkage`: a smoothed bootstrap adds noise to every number, which no plan describes.
 
     Args:
         sampling_strategy: as in imbalanced-learn; `auto` brings all classes to the largest's size.
         random_state: seed or NumPy `RandomState`.
 
     Attributes:
-        sampling_strategy_: how many samples are added to each class.
-        sample_indices_: all rows, then those copied, class by class.
+        sampling_strategy_: number of samples to add, by class.
+        sample_indices_: all rows, then the copied ones, class by class.
     """
 
     def __init__(self, *, sampling_strategy="auto", random_state=None):
@@ -118,7 +122,7 @@ class RandomOverSampler(_AnyFeatures, OverSampler):
     def _decide(self, x, y) -> Plan:
         return random_oversample(y, self.sampling_strategy_, self.random_state)
 
-    def _take(self, X, plan: Plan):
+    def _take(self, X, plan: Plan) -> Any:
         rows = super()._take(X, plan)
-        # Copies would share the index of their originals.
+        # Without a new index, copies share that of their originals.
         return rows.reset_index(drop=True) if hasattr(rows, "reset_index") else rows

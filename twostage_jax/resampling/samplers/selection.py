@@ -1,4 +1,4 @@
-"""Undersampling by neighbourhood: NearMiss, Tomek links, edited nearest neighbours."""
+"""Undersampling by neighborhood: NearMiss, Tomek links, edited nearest neighbors."""
 
 import numbers
 import warnings
@@ -12,9 +12,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from twostage_jax.resampling.neighbors import nearest
 from twostage_jax.resampling.plan import Plan
-from twostage_jax.resampling.samplers.base import CleaningSampler, UnderSampler, keep_of_classes
+from twostage_jax.resampling.samplers.base import (
+    CleaningSampler,
+    UnderSampler,
+    keep_of_classes,
+    require_samples,
+)
 from twostage_jax.resampling.samplers.smote import NEIGHBORS, list_length, neighbor_lists
-from twostage_jax.support.errors import InputError
 
 
 class NearMiss(UnderSampler):
@@ -24,17 +28,17 @@ class NearMiss(UnderSampler):
 
     Args:
         sampling_strategy: as in imbalanced-learn; `auto` reduces all classes but the smallest.
-        version: 1 keeps samples of the smallest mean distance to the `n_neighbors` nearest samples
-            of the smallest class, 2 to the farthest ones; 3 first finds the `n_neighbors_ver3`
-            nearest samples of each sample of the smallest class, and of these keeps the ones of
-            largest mean distance to their nearest ones.
-        n_neighbors: neighbours over which distances are averaged; or an object with scikit-learn's
-            `kneighbors` that finds as many.
-        n_neighbors_ver3: neighbours of the first step of version 3; or an object.
-        n_jobs: accepted for imbalanced-learn's programs; all cores work in any case.
+        version: 1 keeps the samples with the smallest mean distance to the `n_neighbors` nearest
+            samples of the smallest class, 2 to the farthest ones. 3 first finds the
+            `n_neighbors_ver3` nearest samples of each sample of the smallest class. Among them it
+            keeps those with the largest mean distance to their nearest samples of that class.
+        n_neighbors: number of neighbors over which distances are averaged; or an object with
+            scikit-learn's `kneighbors` that finds as many.
+        n_neighbors_ver3: number of neighbors in the first step of version 3; or an object.
+        n_jobs: accepted for imbalanced-learn's programs; all cores are used in any case.
 
     Attributes:
-        sampling_strategy_: how many samples of each class are kept.
+        sampling_strategy_: number of samples to keep, by class.
         sample_indices_: rows that are kept, class by class.
     """
 
@@ -61,18 +65,19 @@ class NearMiss(UnderSampler):
         self.n_neighbors_ver3 = n_neighbors_ver3
         self.n_jobs = n_jobs
 
+    def _require(self, y, targets) -> None:
+        if self.version != 2:  # version 2 averages over all samples if there are fewer
+            _require_points(y, _smallest_class(y), self.n_neighbors)
+        if self.version == 3:
+            for label in targets:
+                _require_points(y, label, self.n_neighbors_ver3)
+
     def _decide(self, x, y) -> Plan:
-        classes, first, counts = np.unique(y, return_index=True, return_counts=True)
-        # Of several smallest classes, imbalanced-learn takes the one that y names first.
-        smallest = min(range(len(classes)), key=lambda i: (counts[i], first[i]))
-        minority = x[y == classes[smallest]]
-        if self.version != 2:  # which averages over all where there are fewer
-            _require_points(classes[smallest], len(minority), self.n_neighbors)
+        minority = x[y == _smallest_class(y)]
         kept = {}
         for label, size in self.sampling_strategy_.items():
             members = np.flatnonzero(y == label)
             if self.version == 3:
-                _require_points(label, len(members), self.n_neighbors_ver3)
                 near, _ = _search(x[members], minority, self.n_neighbors_ver3)
                 members = members[np.unique(near)]
             far = self.version == 2
@@ -80,12 +85,18 @@ class NearMiss(UnderSampler):
             if len(members) < size:
                 warnings.warn(
                     f"{size} samples of class {label} are to be kept, but only {len(members)} are "
-                    "near a sample of the smallest class: all of them are kept",
+                    "near a sample of the smallest class: all of these are kept",
                     stacklevel=2,
                 )
             order = np.argsort(-distance if self.version == 3 else distance, kind="stable")
             kept[label] = members[order[:size]]
         return keep_of_classes(y, kept)
+
+
+def _smallest_class(y: Shaped[np.ndarray, " n"]) -> Any:
+    """The label of the smallest class; of several, imbalanced-learn's: the first in y."""
+    classes, first, counts = np.unique(y, return_index=True, return_counts=True)
+    return classes[min(range(len(classes)), key=lambda i: (counts[i], first[i]))]
 
 
 def _search(
@@ -94,14 +105,15 @@ def _search(
     search: Any,
     farthest: bool = False,
 ) -> tuple[Int[np.ndarray, "q k"], Float[np.ndarray, "q k"]]:
-    """Rows of the nearest (farthest) points to each query, and their distances."""
+    """The rows and distances of the nearest (farthest) points to each query."""
     k = min(_count(search), len(points))
     if isinstance(search, numbers.Integral):
         found = nearest(points, k, queries=queries, farthest=farthest)
         return found.rows, np.sqrt(np.sort(found.squared, axis=1))
     points, queries = (x.reshape(len(x), -1) for x in (points, queries))
     every = len(points) if farthest else k
-    distance, rows = clone(search).fit(points).kneighbors(queries, n_neighbors=every)
+    searcher: Any = clone(search)
+    distance, rows = searcher.fit(points).kneighbors(queries, n_neighbors=every)
     return rows[:, -k:], distance[:, -k:]
 
 
@@ -109,26 +121,23 @@ def _count(search: Any) -> int:
     return int(search) if isinstance(search, numbers.Integral) else search.n_neighbors
 
 
-def _require_points(label: Any, count: int, search: Any) -> None:
-    if count < (k := _count(search)):
-        raise InputError(
-            f"class {label} has {count} samples, NearMiss with {k} neighbours expects at least "
-            f"{k}; lower the number of neighbours"
-        )
+def _require_points(y: Shaped[np.ndarray, " n"], label: Any, search: Any) -> None:
+    k = _count(search)
+    require_samples(f"class {label}", np.count_nonzero(y == label), k, k, "NearMiss")
 
 
 class TomekLinks(CleaningSampler):
-    """Removes samples that are mutual nearest neighbours with a sample of another class (1976).
+    """Removes samples that are mutual nearest neighbors with a sample of another class.
 
-    imbalanced-learn's sampler of that name.
+    Tomek, *Two modifications of CNN*, 1976; imbalanced-learn's sampler of that name.
 
     Args:
-        sampling_strategy: which classes lose samples; `auto`: all but the smallest.
-        n_jobs: accepted for imbalanced-learn's programs; all cores work in any case.
+        sampling_strategy: the classes that may lose samples; `auto`: all but the smallest.
+        n_jobs: accepted for imbalanced-learn's programs; all cores are used in any case.
 
     Attributes:
         sampling_strategy_: the classes that may lose samples.
-        sample_indices_: rows that are kept, in their order.
+        sample_indices_: rows that are kept, ascending.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -149,17 +158,17 @@ class TomekLinks(CleaningSampler):
 
 
 class EditedNearestNeighbours(CleaningSampler):
-    """Removes samples whose neighbours are of other classes (Wilson, 1972).
+    """Removes samples whose neighbors are of other classes (Wilson, 1972).
 
     imbalanced-learn's sampler of that name.
 
     Args:
-        sampling_strategy: which classes lose samples; `auto`: all but the smallest.
-        n_neighbors: neighbours that are looked at; or an object with scikit-learn's `kneighbors`
-            that finds one more, the sample itself.
-        kind_sel: a sample stays if `all` of its neighbours are of its class, or if the most
-            frequent class among them (`mode`; of several, the smallest) is its own.
-        n_jobs: accepted for imbalanced-learn's programs; all cores work in any case.
+        sampling_strategy: the classes that may lose samples; `auto`: all but the smallest.
+        n_neighbors: number of neighbors; or an object with scikit-learn's `kneighbors` that finds
+            one more, the sample itself.
+        kind_sel: `all`: a sample stays if all of its neighbors are of its class. `mode`: it stays
+            if its class is the most frequent one among them, the smallest label of several.
+        n_jobs: accepted for imbalanced-learn's programs; all cores are used in any case.
 
     Attributes:
         sampling_strategy_: the classes that may lose samples.
@@ -179,13 +188,11 @@ class EditedNearestNeighbours(CleaningSampler):
         self.kind_sel = kind_sel
         self.n_jobs = n_jobs
 
-    def _decide(self, x, y) -> Plan:
+    def _require(self, y, targets) -> None:
         k = list_length(self.n_neighbors)
-        if len(y) <= k:
-            raise InputError(
-                f"{len(y)} samples found, EditedNearestNeighbours with {k} neighbours expects at "
-                f"least {k + 1}; lower the number of neighbours"
-            )
+        require_samples("y", len(y), k + 1, k, "EditedNearestNeighbours")
+
+    def _decide(self, x, y) -> Plan:
         code = np.unique(y, return_inverse=True)[1]
         asking = np.flatnonzero(np.isin(y, list(self.sampling_strategy_)))
         agree = self._agree(code[asking], code[neighbor_lists(x, self.n_neighbors, asking)])

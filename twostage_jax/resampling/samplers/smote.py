@@ -1,8 +1,8 @@
-"""SMOTE and its relatives: synthetic samples between neighbours of one class.
+"""SMOTE and its relatives: synthetic samples between neighbors of one class.
 
-By imbalanced-learn's draws: SMOTE and Borderline-SMOTE restart the random stream for each class,
-ADASYN draws all classes from one. Neighbours are exact, ties by the smaller row; a sample is told
-from its duplicates by its row.
+The draws are imbalanced-learn's: SMOTE and Borderline-SMOTE restart the random stream for each
+class, ADASYN draws all classes from one. Neighbors are exact, ties by the smaller row. A duplicate
+of a sample at another row is a neighbor of it.
 """
 
 import numbers
@@ -15,32 +15,33 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
-from twostage_jax.resampling.neighbors import nearest
+from twostage_jax.resampling.neighbors import lists_by_class, nearest
 from twostage_jax.resampling.plan import Plan
-from twostage_jax.resampling.samplers.base import OverSampler, Targets, require_neighbors
+from twostage_jax.resampling.samplers.base import OverSampler, Targets, require_samples
 from twostage_jax.support.errors import InputError
 
 
 def neighbor_lists(
     x: Shaped[np.ndarray, "n *shape"], search: Any, rows: Int[np.ndarray, " q"] | None = None
 ) -> Int[np.ndarray, "q k"]:
-    """The nearest neighbours within x of some of its rows.
+    """The nearest neighbors within x of some of its rows.
 
     Args:
         x: the samples.
-        rows: those whose neighbours are wanted; by default all.
         search: k for the exact search of this package; or, as in imbalanced-learn, an object with
-            scikit-learn's `fit` and `kneighbors`, whose first neighbour is the sample itself.
+            scikit-learn's `fit` and `kneighbors`, whose first neighbor is the sample itself.
+        rows: those whose neighbors are wanted; all by default.
     """
     if isinstance(search, numbers.Integral):
         return nearest(x, int(search), rows=rows).rows
     flat = x.reshape(len(x), -1)
     asking = flat if rows is None else flat[rows]
-    return clone(search).fit(flat).kneighbors(asking, return_distance=False)[:, 1:]
+    searcher: Any = clone(search)
+    return searcher.fit(flat).kneighbors(asking, return_distance=False)[:, 1:]
 
 
 def list_length(search: Any) -> int:
-    """Neighbours in a list of `neighbor_lists`."""
+    """Length of the lists of `neighbor_lists`."""
     return int(search) if isinstance(search, numbers.Integral) else search.n_neighbors - 1
 
 
@@ -50,17 +51,12 @@ def class_neighbor_lists(
     search: Any,
     classes: Iterable[Any],
 ) -> Int[np.ndarray, "n k"]:
-    """The nearest neighbours of each row of some classes within its class; -1 elsewhere.
+    """The nearest neighbors of each row of some classes within its class, as `lists_by_class`."""
 
-    Rows of a class with k or fewer rows have too few neighbours: their lists are -1, too.
-    """
-    k = list_length(search)
-    lists = np.full((len(x), k), -1, np.int32)
-    for label in classes:
-        members = np.flatnonzero(y == label)
-        if len(members) > k:
-            lists[members] = members[neighbor_lists(x[members], search)]
-    return lists
+    def find(label: Any, members: Int[np.ndarray, " m"]) -> Int[np.ndarray, "m k"]:
+        return members[neighbor_lists(x[members], search)]
+
+    return lists_by_class(y, list_length(search), classes, find)
 
 
 def _interpolate(
@@ -70,12 +66,25 @@ def _interpolate(
     size: int | np.integer,
     random: np.random.RandomState,
 ) -> Plan:
-    """Samples between random ones of `rows` and random ones of their neighbours."""
+    """Samples between randomly drawn `rows` and randomly drawn neighbors of theirs."""
     drawn = random.randint(0, lists.size, size=size)
     step = random.uniform(size=size)
     first, second = np.divmod(drawn, lists.shape[1])
     base = rows[first]
     return Plan(base, lists[first, second], step, y[base])
+
+
+def require_grown_classes(
+    y: Shaped[np.ndarray, " n"], targets: Targets, k: int, sampler: str
+) -> None:
+    """Checks that each class that grows has more than k samples, so that each has k neighbors.
+
+    Raises:
+        InputError: one has k or fewer.
+    """
+    for label, size in targets.items():
+        if size:
+            require_samples(f"class {label}", np.count_nonzero(y == label), k + 1, k, sampler)
 
 
 def smote(
@@ -84,28 +93,28 @@ def smote(
     random_state: Any,
     neighbors: Int[np.ndarray, "n k"],
 ) -> Plan:
-    """Adds so many synthetic samples to each class in `targets` (Chawla et al., 2002).
+    """Adds synthetic samples to each class in `targets` (Chawla et al., 2002).
 
     Args:
         y: class of each sample.
-        targets: how many to add, in the order of the classes.
+        targets: number of samples to add, in the order of the classes.
         random_state: seed or NumPy `RandomState`; a seed starts anew for each class.
-        neighbors: rows of the k nearest neighbours of the same class, nearest first.
+        neighbors: rows of the k nearest neighbors of the same class, nearest first.
 
     Raises:
-        InputError: a class to be added to has k or fewer samples.
+        InputError: a class that grows has k or fewer samples.
     """
+    require_grown_classes(y, targets, neighbors.shape[1], "SMOTE")
     parts = [Plan.of_all(y)]
     for label, size in targets.items():
         if size:
             members = np.flatnonzero(y == label)
-            require_neighbors(label, len(members), neighbors.shape[1], "SMOTE")
             random = check_random_state(random_state)
             parts.append(_interpolate(y, members, neighbors[members], size, random))
     return Plan.concatenate(parts)
 
 
-# A number of neighbours, or an object that searches.
+# A number of neighbors, or an object that searches.
 NEIGHBORS = [
     Interval(numbers.Integral, 1, None, closed="left"),
     HasMethods(["kneighbors", "kneighbors_graph"]),
@@ -113,18 +122,18 @@ NEIGHBORS = [
 
 
 class SMOTE(OverSampler):
-    """Adds samples between a sample and a neighbour of its class (Chawla et al., 2002).
+    """Adds samples between a sample and a neighbor of its class (Chawla et al., 2002).
 
-    imbalanced-learn's sampler of that name, with exact neighbours.
+    It is imbalanced-learn's sampler of that name, with exact neighbors.
 
     Args:
         sampling_strategy: as in imbalanced-learn; `auto` brings all classes to the largest's size.
         random_state: seed or NumPy `RandomState`.
-        k_neighbors: neighbours of a sample that it may be interpolated with; or an object with
+        k_neighbors: number of neighbors that a sample may be interpolated with; or an object with
             scikit-learn's `kneighbors` that finds one more, the sample itself.
 
     Attributes:
-        sampling_strategy_: how many samples are added to each class.
+        sampling_strategy_: number of samples to add, by class.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -137,6 +146,48 @@ class SMOTE(OverSampler):
         self.random_state = random_state
         self.k_neighbors = k_neighbors
 
+    def plan(self, X, y, neighbors: Int[np.ndarray, "n k"] | None = None) -> Plan:
+        """Decides on the output samples, as every sampler, or from neighbors found before.
+
+        Args:
+            X: array-like, n x features, or images of one size.
+            y: class of each sample.
+            neighbors: rows of each sample's k nearest neighbors of its class, nearest first, as
+                from `resampling.neighbors.subset_neighbors`; -1 in classes that do not grow. They
+                replace this sampler's own search: the plan is the same, and X is only validated.
+
+        Returns:
+            a table with one row per output sample.
+
+        Raises:
+            ValueError: as in `PlanSampler.plan`; or `neighbors` is not n x k, or the neighbors of a
+                sample are not of its class.
+            TypeError: X is sparse.
+        """
+        if neighbors is None:
+            return super().plan(X, y)
+        X, y = self._validated(X, y)
+        self._require_lists(y, neighbors)
+        return smote(y, self.sampling_strategy_, self.random_state, neighbors)
+
+    def _require_lists(self, y, neighbors) -> None:
+        expected = (len(y), list_length(self.k_neighbors))
+        if neighbors.shape != expected:
+            raise InputError(
+                f"neighbors of shape {neighbors.shape} found, {expected} expected: one row per "
+                "sample, one column per neighbor; make them for this y and this k_neighbors"
+            )
+        for label, size in self.sampling_strategy_.items():
+            lists = neighbors[y == label]
+            if size and ((lists < 0).any() or (lists >= len(y)).any() or (y[lists] != label).any()):
+                raise InputError(
+                    f"neighbors of class {label} found that are not rows of that class; make them "
+                    "for this y, as resampling.neighbors.subset_neighbors does"
+                )
+
+    def _require(self, y, targets) -> None:
+        require_grown_classes(y, targets, list_length(self.k_neighbors), "SMOTE")
+
     def _decide(self, x, y) -> Plan:
         targets = self.sampling_strategy_
         growing = [label for label, size in targets.items() if size]
@@ -144,27 +195,28 @@ class SMOTE(OverSampler):
         return smote(y, targets, self.random_state, lists)
 
 
-class BorderlineSMOTE(SMOTE):
-    """SMOTE from samples in danger: at least half of their neighbours are of another class.
+class BorderlineSMOTE(OverSampler):
+    """SMOTE from samples in danger: at least half of their neighbors are of another class.
 
     H. Han, W. Wang, B. Mao, *Borderline-SMOTE*, 2005; imbalanced-learn's sampler of that name.
-    A class without samples in danger is left as it is.
+    A class without samples in danger stays as it is.
 
     Args:
         sampling_strategy: as in imbalanced-learn; `auto` brings all classes to the largest's size.
         random_state: seed or NumPy `RandomState`.
-        k_neighbors: as of `SMOTE`.
-        m_neighbors: neighbours among all samples that tell who is in danger; or an object.
-        kind: `borderline-1` interpolates within the class; `borderline-2` with neighbours of any
-            class, at most half the way towards those of another.
+        k_neighbors: as in `SMOTE`.
+        m_neighbors: number of neighbors among all samples by which danger is judged; or an object.
+        kind: `borderline-1` interpolates within the class. `borderline-2` interpolates with
+            neighbors of any class, at most half the way toward those of another.
 
     Attributes:
-        sampling_strategy_: how many samples are added to each class.
+        sampling_strategy_: number of samples to add, by class.
         in_danger_indices: rows in danger, by class.
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        **SMOTE._parameter_constraints,
+        **OverSampler._parameter_constraints,
+        "k_neighbors": NEIGHBORS,
         "m_neighbors": NEIGHBORS,
         "kind": [StrOptions({"borderline-1", "borderline-2"})],
     }
@@ -178,11 +230,16 @@ class BorderlineSMOTE(SMOTE):
         m_neighbors=10,
         kind="borderline-1",
     ):
-        super().__init__(
-            sampling_strategy=sampling_strategy, random_state=random_state, k_neighbors=k_neighbors
-        )
+        super().__init__(sampling_strategy=sampling_strategy)
+        self.random_state = random_state
+        self.k_neighbors = k_neighbors
         self.m_neighbors = m_neighbors
         self.kind = kind
+
+    def _require(self, y, targets) -> None:
+        if any(targets.values()):
+            m = list_length(self.m_neighbors)
+            require_samples("y", len(y), m + 1, m, "BorderlineSMOTE")
 
     def _decide(self, x, y) -> Plan:
         self.in_danger_indices = {}
@@ -192,7 +249,6 @@ class BorderlineSMOTE(SMOTE):
                 continue
             members = np.flatnonzero(y == label)
             m = list_length(self.m_neighbors)
-            _require_rows(len(y), m, "BorderlineSMOTE")
             others = (y[neighbor_lists(x, self.m_neighbors, members)] != label).sum(axis=1)
             danger = (others >= m / 2) & (others < m)
             if not danger.any():
@@ -205,21 +261,21 @@ class BorderlineSMOTE(SMOTE):
         rows, k = members[danger], list_length(self.k_neighbors)
         random = check_random_state(self.random_state)
         if self.kind == "borderline-1":
-            require_neighbors(label, len(members), k, "BorderlineSMOTE")
+            require_samples(f"class {label}", len(members), k + 1, k, "BorderlineSMOTE")
             lists = members[neighbor_lists(x[members], self.k_neighbors, np.flatnonzero(danger))]
             return _interpolate(y, rows, lists, size, random)
-        _require_rows(len(y), k, "BorderlineSMOTE")
+        require_samples("y", len(y), k + 1, k, "BorderlineSMOTE")
         lists = neighbor_lists(x, self.k_neighbors, rows)
         plan = _interpolate(y, rows, lists, size, random)
         foreign = y[plan.neighbor] != label
-        # imbalanced-learn starts a seed's stream once more for these.
+        # imbalanced-learn restarts the stream of a seed for these steps.
         shrink = check_random_state(self.random_state).uniform(0.0, 0.5, size=foreign.sum())
         plan.step[foreign] *= shrink
         return plan
 
 
 class ADASYN(OverSampler):
-    """SMOTE with more samples where more neighbours are of another class (He et al., 2008).
+    """SMOTE with more samples where more neighbors are of another class (He et al., 2008).
 
     imbalanced-learn's sampler of that name.
 
@@ -227,11 +283,11 @@ class ADASYN(OverSampler):
         sampling_strategy: as in imbalanced-learn; `auto` brings all classes near the largest's
             size, up to rounding.
         random_state: seed or NumPy `RandomState`.
-        n_neighbors: neighbours of a sample, both to weigh it and to interpolate; or an object as
-            in `SMOTE`.
+        n_neighbors: number of neighbors of a sample, both to weight it and to interpolate; or an
+            object as in `SMOTE`.
 
     Attributes:
-        sampling_strategy_: how many samples are asked for each class.
+        sampling_strategy_: number of samples to add before rounding, by class.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -244,6 +300,9 @@ class ADASYN(OverSampler):
         self.random_state = random_state
         self.n_neighbors = n_neighbors
 
+    def _require(self, y, targets) -> None:
+        require_grown_classes(y, targets, list_length(self.n_neighbors), "ADASYN")
+
     def _decide(self, x, y) -> Plan:
         random = check_random_state(self.random_state)
         k = list_length(self.n_neighbors)
@@ -252,19 +311,19 @@ class ADASYN(OverSampler):
             if not size:
                 continue
             members = np.flatnonzero(y == label)
-            require_neighbors(label, len(members), k, "ADASYN")
             others = (y[neighbor_lists(x, self.n_neighbors, members)] != label).sum(axis=1) / k
             if not others.any():
                 raise RuntimeError(
-                    f"no sample of class {label} ({len(members)} samples) has a neighbour of "
-                    f"another class among its {k} nearest: ADASYN does not know where to add; use "
-                    "SMOTE, or more neighbours"
+                    f"no sample of class {label} ({len(members)} samples) has a neighbor of "
+                    f"another class among its {k} nearest, ADASYN expects at least one; use SMOTE, "
+                    "or more neighbors"
                 )
             counts = np.rint(others / others.sum() * size).astype(int)
             if not counts.any():
                 raise InputError(
-                    f"none of the {size} samples asked for class {label} is left after rounding "
-                    f"them to its {len(members)} samples; ask for more samples, or use SMOTE"
+                    f"none of the {size} samples requested for class {label} is left after "
+                    f"rounding the shares of its {len(members)} samples; request more samples, or "
+                    "use SMOTE"
                 )
             lists = neighbor_lists(x[members], self.n_neighbors)
             first = np.repeat(np.arange(len(members)), counts)
@@ -273,11 +332,3 @@ class ADASYN(OverSampler):
             base = members[first]
             parts.append(Plan(base, members[lists[first, second]], step, y[base]))
         return Plan.concatenate(parts)
-
-
-def _require_rows(count: int, k: int, sampler: str) -> None:
-    if count <= k:
-        raise InputError(
-            f"{count} samples found, {sampler} with {k} neighbours expects at least {k + 1}; lower "
-            "the number of neighbours"
-        )

@@ -1,0 +1,85 @@
+"""Every form of computation of the layers gives the same outputs and gradients."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from twostage_jax.models.layers import Forms, Stem, run_blocks
+from twostage_jax.models.mobilenet_v1 import SeparableBlock
+
+OTHERS = {
+    Forms(depthwise="shifts_autodiff"): "",
+    Forms(depthwise="convolution"): "feature_group_count=8",
+    Forms(stem="convolution"): "feature_group_count=1",
+    Forms(rematerialize=True): "remat",
+}
+MEMBERS = 2
+MOMENTUM = 0.9
+
+
+class Small(nnx.Module):
+    """A stem and a block of each stride."""
+
+    def __init__(self, forms: Forms, rngs: nnx.Rngs):
+        self.forms = forms
+        self.stem = Stem(8, MOMENTUM, forms, rngs)
+        self.blocks = nnx.List(
+            [
+                SeparableBlock(8, 8, 1, MOMENTUM, forms, rngs),
+                SeparableBlock(8, 16, 2, MOMENTUM, forms, rngs),
+            ]
+        )
+
+    def __call__(self, x, valid):
+        return run_blocks(self.blocks, self.stem(x, valid), valid, self.forms)
+
+
+@cache
+def outputs(forms: Forms):
+    """The program of one network as text; results of two networks that differ in their weights.
+
+    Results are both modes' outputs, the moved statistics and the gradients. The size of the images
+    is odd: forms that pad differently would show.
+    """
+
+    def new(key):
+        return nnx.split(Small(forms, nnx.Rngs(params=key)), nnx.Param, nnx.BatchStat)
+
+    def run(params, stats, images):
+        def loss(params):
+            network = nnx.merge(graph, params, stats, copy=True)
+            inference = network(images, None)
+            training = network(images, jnp.array([True, True, True, False]))
+            weights = np.random.default_rng(1).normal(size=training.shape)
+            return jnp.sum(weights * training), (
+                inference,
+                training,
+                nnx.state(network, nnx.BatchStat),
+            )
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    graph, *own = new(jax.random.key(0))
+    params, stats = jax.vmap(lambda key: new(key)[1:])(jax.random.split(jax.random.key(0), MEMBERS))
+    images = np.random.default_rng(0).normal(size=(MEMBERS, 4, 21, 21, 3)).astype(np.float32)
+    with jax.default_matmul_precision("highest"):
+        program = str(jax.make_jaxpr(run)(*own, images[0]))
+        return program, jax.jit(jax.vmap(run))(params, stats, images)
+
+
+@pytest.mark.parametrize("forms", OTHERS)
+def test_every_form_gives_the_same_outputs_and_gradients(forms):
+    own_program, expected = outputs(Forms())
+    program, found = outputs(forms)
+    assert program != own_program
+    assert OTHERS[forms] in program
+    assert not OTHERS[forms] or OTHERS[forms] not in own_program
+    jax.tree.map(
+        lambda found, expected: np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4),
+        found,
+        expected,
+    )

@@ -1,0 +1,199 @@
+"""Screens on JAX's default device, tile by tile: pixels by int8 products, numbers by float32."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from twostage_jax.resampling.neighbors.problem import Problem, Screened
+from twostage_jax.resampling.neighbors.products import (
+    COLUMNS_IN_INT32,
+    product_error,
+    squared_norms,
+    to_int8,
+)
+from twostage_jax.resampling.neighbors.tiles import (
+    LANES,
+    Best,
+    Rows,
+    none_yet,
+    take_tile,
+    take_tile_twice,
+)
+from twostage_jax.support.threads import for_row_blocks
+
+# Products of float32 numbers below this may underflow; squares of scaled data are near 1.
+_TINY = 2.0**-100
+
+
+def screen_on_device(problem: Problem, wanted: int, memory: int) -> Screened:
+    """Candidates from products of all pairs, in tiles of bounded size.
+
+    Args:
+        problem: the search.
+        wanted: candidates per query.
+        memory: bytes that tiles and blocks of rows may take on the device.
+    """
+    columns = problem.points.shape[1]
+    pixels = problem.points.dtype == np.uint8 and columns <= COLUMNS_IN_INT32
+    scale = 1.0
+    if pixels:
+        prepare, itemsize = _pixel_rows, 1
+    else:
+        center, scale = _center_and_scale(problem.points)
+        rounding = product_error(columns) + 10 * 2.0**-22
+        norm_factor = 1 + rounding if problem.farthest else 1 - rounding
+        prepare = partial(_real_rows, center=center, scale=scale, norm_factor=norm_factor)
+        itemsize = 4
+
+    def blocks(x: Shaped[np.ndarray, "n d"], own: Int[np.ndarray, " n"]) -> _Blocks:
+        size = block_rows(len(x), tile_rows(columns, itemsize, memory))
+        return _Blocks(x, own, prepare, size, keep=x.size * itemsize <= memory // 8)
+
+    if problem.queries is problem.points:
+        points = queries = blocks(problem.points, problem.own)
+        best = _search_itself(points, wanted, pixels, problem.farthest)
+    else:
+        points = blocks(problem.points, np.full(len(problem.points), -1))
+        queries = blocks(problem.queries, problem.own)
+        best = _search(points, queries, wanted, pixels, problem.farthest)
+    asked = len(problem.queries)
+    rows = np.concatenate([np.asarray(part.row) for part in best])[:asked]
+    last = np.concatenate([np.asarray(part.score[:, -1]) for part in best])[:asked].astype(float)
+    if problem.farthest:
+        last = -last
+    if not pixels:
+        return Screened(rows, (last + (_TINY if problem.farthest else -_TINY)) / scale**2)
+    halves = np.concatenate([np.asarray(part.half) for part in best])[:asked]
+    odd = [squared_norms(to_int8(x)) & 1 for x in (problem.queries, problem.points)]
+    squared = 2 * halves.astype(np.int64) - odd[0][:, None] + odd[1][rows]
+    # Twice a half is off by 1, and float32 rounded it.
+    rounding = (1 + 2.0**-22, 2) if problem.farthest else (1 - 2.0**-22, -2)
+    return Screened(rows, 2 * last * rounding[0] + rounding[1], squared.astype(np.float64))
+
+
+def tile_rows(columns: int, itemsize: int, memory: int) -> int:
+    """Rows of a square tile, a power of two.
+
+    Products, bounds and selection take about 24 bytes per pair, and the rows of both sides three
+    copies each. Both together take at most half of the memory.
+    """
+    pair, row = 24, 6 * columns * itemsize
+    rows = (math.sqrt(row**2 + 4 * pair * memory / 2) - row) / (2 * pair)
+    return 2 ** max(6, int(math.log2(max(rows, 1))))
+
+
+def block_rows(count: int, most: int) -> int:
+    """Rows per block where `count` rows are cut into equal blocks of at most `most`.
+
+    Sizes are rounded up to few different ones, since a program is compiled for each.
+    """
+    rows = -(-count // -(-count // most))
+    step = max(LANES, 2 ** (rows.bit_length() - 4))
+    return -(-rows // step) * step
+
+
+class _Blocks:
+    """Rows in blocks of one size on the device, which stay there or are loaded at each access."""
+
+    def __init__(
+        self,
+        x: Shaped[np.ndarray, "n d"],
+        own: Int[np.ndarray, " n"],
+        prepare: Callable[[Shaped[np.ndarray, "b d"]], tuple[np.ndarray, np.ndarray]],
+        size: int,
+        keep: bool,
+    ):
+        self._x, self._own, self._prepare, self.size = x, own, prepare, size
+        self._kept = [self._load(block) for block in range(len(self))] if keep else None
+
+    def __len__(self) -> int:
+        return -(-len(self._x) // self.size)
+
+    def __getitem__(self, block: int) -> Rows:
+        return self._load(block) if self._kept is None else self._kept[block]
+
+    def rows(self, block: int) -> slice:
+        return slice(block * self.size, min((block + 1) * self.size, len(self._x)))
+
+    def _load(self, block: int) -> Rows:
+        rows = self.rows(block)
+        values, norms = self._prepare(self._x[rows])
+        missing = (0, self.size - len(values))
+        number = np.arange(rows.start, rows.stop, dtype=np.int32)
+        own = self._own[rows].astype(np.int32)
+        columns = (
+            np.pad(values, (missing, (0, 0))),
+            np.pad(norms, missing),
+            np.pad(number, missing, constant_values=-1),
+            np.pad(own, missing, constant_values=-1),
+        )
+        return Rows(*jax.device_put(columns))
+
+
+def _search(
+    points: _Blocks, queries: _Blocks, wanted: int, pixels: bool, farthest: bool
+) -> list[Best]:
+    """The best candidates of each block of queries."""
+    best = [none_yet(queries.size, wanted, pixels)] * len(queries)
+    for i in range(len(queries)):
+        asking = queries[i]
+        for j in range(len(points)):
+            before, best[i] = best[i], take_tile(best[i], asking, points[j], farthest)
+            jax.block_until_ready(before)  # at most one tile is queued behind another
+    return best
+
+
+def _search_itself(points: _Blocks, wanted: int, pixels: bool, farthest: bool) -> list[Best]:
+    """The best candidates of each block of points among all points, from half of all tiles."""
+    best = [none_yet(points.size, wanted, pixels)] * len(points)
+    for i in range(len(points)):
+        left = points[i]
+        best[i] = take_tile(best[i], left, left, farthest)
+        for j in range(i + 1, len(points)):
+            before = best[i]
+            best[i], best[j] = take_tile_twice(best[i], best[j], left, points[j], farthest)
+            jax.block_until_ready(before)
+    return best
+
+
+def _pixel_rows(x: Shaped[np.ndarray, "b d"]) -> tuple[np.ndarray, np.ndarray]:
+    shifted = to_int8(x)
+    return shifted, squared_norms(shifted).astype(np.int32)
+
+
+def _center_and_scale(points: Shaped[np.ndarray, "n d"]) -> tuple[np.ndarray, float]:
+    """A point in the middle, and a power of two that brings distances from it near to 1.
+
+    Both come from a sample of rows: any center gives the same distances, any scale the same order.
+    """
+    sample = points[:: max(1, len(points) // 1024)].astype(np.float64)
+    center = sample.mean(axis=0).astype(points.dtype)
+    norms = np.sqrt(np.square(sample - center).sum(axis=1))
+    typical = float(np.median(norms)) or float(norms.max())
+    usable = math.isfinite(typical) and typical > 0
+    return center, 2.0 ** -round(math.log2(typical)) if usable else 1.0
+
+
+def _real_rows(
+    x: Shaped[np.ndarray, "b d"],
+    *,
+    center: Shaped[np.ndarray, " d"],
+    scale: float,
+    norm_factor: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in float32, each value rounded once, and squared norms times `norm_factor`."""
+    values = np.empty(x.shape, np.float32)
+    norms = np.empty(len(x), np.float32)
+
+    def convert(block: slice) -> None:
+        np.multiply(x[block] - center, scale, out=values[block], casting="same_kind")
+        squares = np.einsum("ij,ij->i", values[block], values[block], dtype=np.float64)
+        norms[block] = squares * norm_factor
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        for_row_blocks(convert, len(x), max(1, 2**18 // x.shape[1]))
+    return values, norms

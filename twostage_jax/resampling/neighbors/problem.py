@@ -1,0 +1,56 @@
+"""What a neighbor search is asked, and what a screen answers."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+
+class Problem(NamedTuple):
+    """A search among rows of numbers.
+
+    Attributes:
+        points: the rows that are searched.
+        queries: rows of the same columns and dtype, whose neighbors are wanted.
+        own: the point that each query is itself and that is not its neighbor; -1 for none.
+        farthest: whether the farthest points are wanted instead of the nearest.
+    """
+
+    points: Shaped[np.ndarray, "n d"]
+    queries: Shaped[np.ndarray, "q d"]
+    own: Int[np.ndarray, " q"]
+    farthest: bool
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs of a query and a point."""
+        return len(self.points) * len(self.queries)
+
+    @property
+    def work(self) -> int:
+        """Multiplications in the products of all pairs."""
+        return len(self.points) * self.queries.size
+
+    def of_queries(self, rows: Int[np.ndarray, " r"]) -> "Problem":
+        """The same search for some of the queries."""
+        return self._replace(queries=self.queries[rows], own=self.own[rows])
+
+
+class Screened(NamedTuple):
+    """The candidates of each query.
+
+    Attributes:
+        rows: rows of the points, each at most once per query; -1 after the last candidate.
+        beyond: a bound of the squared distance of all points that are no candidates: none is nearer
+            (farther) than this.
+        squared: exact squared distances of the candidates, where screening computed them.
+    """
+
+    rows: Int[np.ndarray, "q m"]
+    beyond: Float[np.ndarray, " q"]
+    squared: Float[np.ndarray, "q m"] | None = None
+
+
+# Finds a number of candidates per query.
+Screen = Callable[[Problem, int], Screened]
