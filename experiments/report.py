@@ -74,7 +74,9 @@ def watch(results: Path, interval: float, beside: Path | None = None) -> None:
         OSError: as `write_report`.
     """
     if not interval > 0:
-        raise InputError(f"found --interval {interval:g}; expected a number of seconds above 0; raise it")
+        raise InputError(
+            f"found --interval {interval:g}; expected a number of seconds above 0; raise it"
+        )
     before = None
     while True:
         study, other = _state(results), _state(beside) if beside else set()
