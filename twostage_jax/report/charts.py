@@ -1,6 +1,6 @@
 """Charts of scores, one function each: frames and looks in, a figure out; no file is read."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -135,7 +135,7 @@ def metrics_by_ratio(frame: pd.DataFrame, looks: Looks) -> Figure:
                     panel.vlines(x, line["min"], line["max"], color=look.color, linewidth=0.8)
                 drawn = _points(look) if len(line) == 1 else _lines(look)
                 panel.plot(x, line["mean"], **drawn, markersize=size, label=look.title)
-            _ratio_axis(panel, cells, margin=max(1, 0.6 * room), label=row is panels[-1])
+            _ratio_axis(panel, cells, margin=max(1.0, 0.6 * room), label=row is panels[-1])
             panel.set_title(metric if row is panels[0] else "")
         row[0].set_ylabel(title_of(scenario))
     _legend(figure, [panels[0][0]])
@@ -352,7 +352,7 @@ def _with_original(table: pd.DataFrame | pd.Series, scenario: str) -> pd.DataFra
 
 
 def _ratio_axis(
-    panel: Axes, table: pd.DataFrame | pd.Series, margin: float = 1, label: bool = True
+    panel: Axes, table: pd.DataFrame | pd.Series, margin: float = 1.0, label: bool = True
 ) -> None:
     ratios = sorted(table.index.unique("ratio"))
     panel.set_xticks(ratios, [f"{ratio:g}" for ratio in ratios])
@@ -376,14 +376,14 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
         for panel in panels
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    columns = min(len(entries), _legend_columns(entries))
+    columns = _legend_columns(entries)
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
-def _legend_columns(titles: Iterable[str]) -> int:
-    """Returns how many columns of a legend the width of a chart has room for."""
+def _legend_columns(titles: Collection[str]) -> int:
+    """Returns how many columns of a legend a chart is wide enough for."""
     inches = 0.45 + 0.068 * max(map(len, titles))
-    return min(5, max(1, int(style.WIDTH / inches)))
+    return min(5, len(titles), max(1, int(style.WIDTH / inches)))
 
 
 def _legend_height(looks: Collection[Look]) -> float:
