@@ -10,6 +10,7 @@ from flax import nnx
 
 from twostage_jax.models.layers import Forms, Stem, run_blocks
 from twostage_jax.models.mobilenet_v1 import SeparableBlock
+from twostage_jax.models.mobilenet_v2 import InvertedResidual
 
 OTHERS = {
     Forms(depthwise="shifts_autodiff"): "",
@@ -22,7 +23,7 @@ MOMENTUM = 0.9
 
 
 class Small(nnx.Module):
-    """A stem and a block of each stride."""
+    """A stem, and blocks of each kind and stride."""
 
     def __init__(self, forms: Forms, rngs: nnx.Rngs):
         self.forms = forms
@@ -30,7 +31,9 @@ class Small(nnx.Module):
         self.blocks = nnx.List(
             [
                 SeparableBlock(8, 8, 1, MOMENTUM, forms, rngs),
-                SeparableBlock(8, 16, 2, MOMENTUM, forms, rngs),
+                SeparableBlock(8, 8, 2, MOMENTUM, forms, rngs),
+                InvertedResidual(8, 8, 1, 2, MOMENTUM, forms, rngs),
+                InvertedResidual(8, 16, 2, 2, MOMENTUM, forms, rngs),
             ]
         )
 

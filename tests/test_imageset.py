@@ -39,7 +39,7 @@ def test_create_sorts_by_label_then_name():
     assert list(image_set.class_counts) == [2, 2, 2]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.permutations(range(6)))
 def test_read_order_does_not_matter(order):
     given_parts = parts()

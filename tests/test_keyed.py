@@ -27,7 +27,7 @@ FUNCTIONS = {
 # Compiling takes most of the time of these tests: it is done in haste, and once for all of them.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 undersample, oversample, smote, neighbors_of = map(jit, FUNCTIONS.values())
-# Over keys and partitions. Without neighbours, SMOTE is random oversampling.
+# Over keys and partitions. Without neighbors, SMOTE is random oversampling.
 KEYS = 600
 LIFTED = {name: jit(jax.vmap(FUNCTIONS[name])) for name in ("undersample", "smote")}
 
@@ -61,7 +61,7 @@ def rows_of(plan: DevicePlan):
 
 
 def p_value(counts):
-    """Of a chi-square test that all are equally likely."""
+    """Of a chi-square test of equal frequencies."""
     expected = counts.mean()
     return chi2.sf((np.square(counts - expected) / expected).sum(), counts.size - 1)
 
@@ -69,7 +69,7 @@ def p_value(counts):
 # --- Plans of any partition ---
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(partitions())
 def test_undersampling_keeps_as_many_of_each_class_as_the_smallest_has(sample):
     labels, seed = sample
@@ -82,7 +82,7 @@ def test_undersampling_keeps_as_many_of_each_class_as_the_smallest_has(sample):
     assert not plan.step.any()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(partitions(), st.sampled_from(["oversample", "smote"]))
 def test_oversampling_keeps_all_first_and_fills_up(sample, name):
     labels, seed = sample
@@ -99,7 +99,7 @@ def test_oversampling_keeps_all_first_and_fills_up(sample, name):
     assert copies.all() or name == "smote"
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(partitions())
 def test_synthetic_samples_lie_between_neighbors(sample):
     """A sample that has none is copied; lists may be shorter than k."""
@@ -119,7 +119,7 @@ def test_synthetic_samples_lie_between_neighbors(sample):
     np.testing.assert_array_equal(made[:there], FEATURES[labels >= 0])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(partitions())
 def test_neighbors_are_those_of_the_exact_search(sample):
     """-1 after the last, in classes of k or fewer; a missing row has and is none."""
@@ -194,7 +194,7 @@ def test_every_sample_is_copied_equally_often(many_keys):
 def test_bases_neighbors_and_steps_are_drawn_evenly_and_independently(many_keys):
     keys, labels = many_keys
     lists = np.array(neighbors_of(FEATURES, labels[0]))
-    lists[labels[0] == 1, 2] = -1  # two neighbours each
+    lists[labels[0] == 1, 2] = -1  # two neighbors each
     plans = LIFTED["smote"](keys, labels, np.tile(lists, (KEYS, 1, 1)))
     labels = labels[0]
     base, neighbor, step = (np.asarray(column)[:, 24:36].ravel() for column in plans[:3])

@@ -1,3 +1,5 @@
+"""Scores, against scikit-learn, imbalanced-learn and sums by hand."""
+
 import imblearn.metrics
 import numpy as np
 import pytest
@@ -63,6 +65,15 @@ def test_scores_ignore_class_names(sample, random):
     assert after == pytest.approx(before)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int32, np.int64])
+def test_labels_of_any_integer_type_are_counted(dtype):
+    """With 20 classes, the numbers of pairs go beyond 255."""
+    labels = np.repeat(np.arange(20), 2)
+    predictions = (labels + np.arange(40) % 2) % 20
+    matrix = metrics.confusion_matrix(labels.astype(dtype), predictions.astype(dtype), 20)
+    np.testing.assert_array_equal(matrix, sklearn.metrics.confusion_matrix(labels, predictions))
+
+
 def test_scores_by_hand():
     matrix = np.array([[6, 2, 0], [0, 2, 2], [0, 0, 4]])
     scores = metrics.scores(matrix)
@@ -74,6 +85,7 @@ def test_perfect_predictions_score_exactly_one():
     assert metrics.scores(np.diag([3, 7, 1])) == (1, 1, 1, 1)
 
 
+@pytest.mark.filterwarnings("error")
 def test_one_class_never_right_makes_the_geometric_mean_zero():
     assert metrics.scores(np.array([[0, 3], [0, 5]])).MAvG == 0
 

@@ -1,4 +1,4 @@
-"""Exact neighbours of the same class, against references in integers and float64."""
+"""Exact neighbors, against references in integers and float64."""
 
 from functools import partial
 
@@ -85,7 +85,7 @@ def test_products_of_extreme_images_are_exact(product, columns):
     np.testing.assert_array_equal(found, shifted @ shifted.T)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_both_implementations_agree(seed):
     rows = np.random.default_rng(seed).integers(-128, 128, (20, 3000), np.int8)
@@ -129,7 +129,7 @@ def image_subsets(draw):
     return images, labels, rows, draw(st.integers(1, 6))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(image_subsets())
 def test_neighbors_in_a_subset_equal_brute_force(sample):
     images, labels, rows, k = sample
@@ -182,7 +182,6 @@ def badly_conditioned_features(draw):
     return features, rng.integers(0, 2, 40), draw(st.integers(1, 6))
 
 
-@settings(deadline=None)
 @given(badly_conditioned_features())
 def test_feature_neighbors_equal_brute_force(sample):
     features, labels, k = sample
@@ -196,7 +195,7 @@ def test_neighbors_of_wide_features_equal_brute_force(offset, dtype):
     """As wide as MobileNet's; the offset takes 22 bits of the norms of such vectors in float64."""
     rng = np.random.default_rng(0)
     features = (offset + 1e-3 * rng.standard_normal((90, 1024))).astype(dtype)
-    features[40:60] = features[7]  # more equal rows than there are neighbours
+    features[40:60] = features[7]  # more equal rows than there are neighbors
     labels = np.zeros(90, int)
     np.testing.assert_array_equal(
         feature_neighbors(features, labels, 5), nearest_by_hand(features, labels, 5)
@@ -261,7 +260,7 @@ def searches(draw):
 
 
 @each_screen
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(sample=searches())
 def test_search_equals_brute_force(screen, sample):
     points, asking, some, k, farthest = sample

@@ -20,6 +20,7 @@ from records import same_result
 
 from experiments import options as command_line
 from experiments.reproduce import keep_programs, main
+from twostage_jax.study.approaches import find
 from twostage_jax.study.folder import read_records
 from twostage_jax.training.protocol import Protocol
 
@@ -72,7 +73,7 @@ def test_options_override_the_preset():
     assert options.image_size == 96
     assert options.scope.ratios == (2.0, 10.0)
     assert options.scope.scenarios == ("linear",)
-    assert options.scope.approaches == ("fs_rus",)
+    assert options.scope.approaches == (find("fs_rus"),)
     changes = {"width": 0.5, "epochs": 3, "seed": 7, "precision": "bfloat16"}
     assert options.protocol == dataclasses.replace(Protocol(), epsilon_in_root=True, **changes)
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from rich.console import Console
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
-from twostage_jax.study.resample import resample
 
 import twostage_jax
 from experiments import parity
 from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
+from twostage_jax.resampling.registry import make_sampler
+from twostage_jax.support.errors import InputError
 
 BY_TITLE = {variant.title: variant for variant in parity.VARIANTS}
 PLAIN = [variant for variant in parity.VARIANTS if not variant.options]
@@ -88,7 +88,23 @@ def small_data(draw):
     ), y
 
 
-@settings(max_examples=60, deadline=None)
+def both_refuse(ours, theirs, x, y):
+    """Whether a class is too small for ADASYN.
+
+    Ours names such a class first; imbalanced-learn goes by the order of classes, and may come to
+    one that is far from all others before it.
+    """
+    try:
+        ours.require_classes(y)
+    except InputError:
+        for sampler, errors in ((ours, InputError), (theirs, (ValueError, RuntimeError))):
+            with pytest.raises(errors):
+                sampler.fit_resample(x, y)
+        return True
+    return False
+
+
+@settings(max_examples=60)
 @given(
     small_data(),
     st.sampled_from(parity.VARIANTS),
@@ -101,6 +117,8 @@ def test_whatever_the_classes_results_and_exceptions_agree(data, variant, strate
     # On a line all points between two others have the same sum of distances to them: mean
     # distances are equal, and rounding alone decides which library keeps which.
     assume(variant.name != "NearMiss" or x.shape[1] > 1)
+    if variant.name == "ADASYN" and both_refuse(*both(variant, strategy, seed), x, y):
+        return
     row = parity.compare(parity.Case(variant, str(x.dtype), x.shape, strategy, seed), x, y)
     expected = parity.expectation(variant, str(x.dtype))
     assert row["same_rows"]
@@ -108,13 +126,15 @@ def test_whatever_the_classes_results_and_exceptions_agree(data, variant, strate
     assert row["exact"] or not expected.exact
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(small_data(), st.sampled_from(["SMOTE", "BorderlineSMOTE", "ADASYN"]), st.integers(1, 6))
 def test_any_number_of_neighbors_agrees(data, name, k):
     x, y = data
     option = "n_neighbors" if name == "ADASYN" else "k_neighbors"
     ours, theirs = both(of_name(name), **{option: k})
-    found, expected = parity._resample(ours, x, y), parity._resample(theirs, x, y)
+    if name == "ADASYN" and both_refuse(ours, theirs, x, y):
+        return
+    found, expected = parity.attempt(ours, x, y), parity.attempt(theirs, x, y)
     assert parity.same_exception(expected.error, found.error)
     if found.error is None:
         np.testing.assert_array_equal(found.x, expected.x)
@@ -181,7 +201,7 @@ def test_data_frames_come_back_as_imbalanced_learns(variant):
     target = pd.Series(names, index=rows, name="grade")  # imbalanced-learn's mode is of numbers
     ours, theirs = both(variant)
     (found, label), (expected, its_label) = (
-        parity._resample(sampler, frame, target)[:2] for sampler in (ours, theirs)
+        parity.attempt(sampler, frame, target)[:2] for sampler in (ours, theirs)
     )
     pd.testing.assert_frame_equal(found, expected, rtol=1e-12)
     pd.testing.assert_series_equal(label, its_label)
@@ -224,25 +244,18 @@ def test_targets_of_any_form_agree(variant):
     assert ours.fit_resample(x.tolist(), y.tolist()) == theirs.fit_resample(x.tolist(), y.tolist())
 
 
-# --- One implementation for users and for the study ---
+# --- Neighbors that are found before ---
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])
-@pytest.mark.parametrize(
-    ("short", "name"),
-    [("rus", "RandomUnderSampler"), ("ros", "RandomOverSampler"), ("smote", "SMOTE")],
-)
-def test_the_plans_of_the_study_are_the_samplers(short, name, seed):
-    """By neighbours that are ranked once for all partitions, too."""
+def test_smote_agrees_by_neighbors_that_are_ranked_once_for_all_partitions(seed):
     x, y = make_data((80, 8, 8, 3), "uint8", 3, 5)
     rows = np.sort(np.random.default_rng(seed).permutation(len(y))[:70])
-    part, labels = x[rows], y[rows].astype(np.int32)
-    plan = resample(
-        short, labels, seed, lambda: subset_neighbors(rank_neighbors(x, y), rows, labels, 5)
-    )
-    sampler = getattr(twostage_jax, name)(random_state=seed)
-    found, label = sampler.fit_resample(part, labels)
-    np.testing.assert_array_equal(plan.materialize(part), found)
+    lists = subset_neighbors(rank_neighbors(x, y), rows, y[rows].astype(np.int32), 5)
+    plan = make_sampler("smote", seed=seed, k_neighbors=5).plan(x[rows], y[rows], neighbors=lists)
+    _, theirs = both(of_name("SMOTE"), seed=seed)
+    expected, label = theirs.fit_resample(x[rows].reshape(70, -1).astype(float), y[rows])
+    np.testing.assert_allclose(plan.materialize(x[rows].reshape(70, -1).astype(float)), expected)
     np.testing.assert_array_equal(plan.label, label)
 
 
@@ -272,7 +285,6 @@ def test_the_command_keeps_tables_and_picture(few_cases, tmp_path, capsys):
     assert table.agrees.all()
     page = (folder / "parity.md").read_text()
     assert "python -m experiments.parity --grid quick" in page
-    assert "class 2 has 2 samples, SMOTE with 5 neighbors" in page
     assert (folder / "uint8.png").stat().st_size < 60_000
     with Image.open(folder / "uint8.png") as picture:
         assert picture.size[0] == 699
@@ -295,23 +307,13 @@ def test_a_sampler_that_disagrees_is_found(few_cases, monkeypatch, capsys):
     monkeypatch.setitem(vars(twostage_jax), "TomekLinks", Short)
     assert parity.main(["--grid", "quick"]) == 1
     assert "NOT all agree" in capsys.readouterr().out
-    frame = parity.run(list(parity.cases("quick", 1)), Console(quiet=True))
+    frame = parity.run(list(parity.cases("quick", 1)))
     table = parity.summarize(frame)
     assert not table.agrees.any()
     smote = table.set_index(["sampler", "dtype"]).loc["SMOTE"]
     assert 0 < smote.largest_difference["float64"] < 1e-15
     assert 2 <= smote.largest_difference["int64"] <= 4
     assert not frame[frame.sampler == "TomekLinks"].same_rows.any()
-
-
-def test_exceptions_agree_on_bad_input():
-    errors = parity.compare_errors()
-    assert errors.agrees.all(), errors.to_string()
-    accepted = errors[errors.imbalanced_learn == "none"].set_index("input")
-    refused = accepted[accepted.ours != "none"]
-    assert refused.index.tolist() == [parity.SPARSE]
-    assert refused.ours.tolist() == ["TypeError"]
-    assert len(errors) >= 25
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from keras_files import write_keras
 
 from twostage_jax.models import weights
 from twostage_jax.models.mobilenet_v1 import WEIGHTS, MobileNet
@@ -46,22 +47,6 @@ def keras_tensors(width: float = 0.25) -> dict[str, np.ndarray]:
         add_norm(f"conv_pw_{i}_bn", out)
         before = out
     return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
-
-
-def write_keras(path: Path, tensors: dict[str, np.ndarray], suffix: str = ":0") -> Path:
-    """Writes Keras 2's HDF5 layout."""
-    layers = {}
-    for name, tensor in tensors.items():
-        layers.setdefault(name.split("/")[0], {})[f"{name}{suffix}"] = tensor
-    with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [b"input_1", *(layer.encode() for layer in layers)]
-        file.create_group("input_1").attrs["weight_names"] = np.array([], "S1")
-        for layer, tensors_of_layer in layers.items():
-            group = file.create_group(layer)
-            group.attrs["weight_names"] = [name.encode() for name in tensors_of_layer]
-            for name, tensor in tensors_of_layer.items():
-                group[name] = tensor
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -1,138 +1,100 @@
 """Our resamplers beside imbalanced-learn's: `python -m experiments.benchmark_resamplers --help`.
 
-All cases take a quarter of an hour on two CPU cores, 5 GB of memory and 2 GB of disk.
+All cases take a quarter of an hour on two CPU cores, 5 GB of memory and 2 GB of disk. Status 1:
+ours failed, or its results are not imbalanced-learn's.
 """
 
 import dataclasses
-import json
-import os
-import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
-from rich.console import Console
-
-from experiments.benchmark_resamplers import compare, report
-from experiments.benchmark_resamplers.cases import (
-    Case,
-    Engine,
-    cases_of,
-    engines_of,
-    installed_searches,
-)
+from experiments.benchmark_resamplers import report, work
 from experiments.benchmark_resamplers.data import make_data
-from experiments.benchmark_resamplers.options import PROGRAM, Options, parse
-from experiments.benchmark_resamplers.worker import Job, Measurement
+from experiments.benchmark_resamplers.report import Turn
 from experiments.benchmarks import document
-from experiments.benchmarks.processes import find_device, reason, run_module
-from experiments.command import run_command
+from experiments.benchmarks import options as common
+from experiments.benchmarks.turns import Worker, WorkerError, alternate
 
-_WORKER = "experiments.benchmark_resamplers.worker"
+PROGRAM = "python -m experiments.benchmark_resamplers"
+_PACKAGES = ("twostage_jax", "jax", "numpy", "scikit-learn", "imbalanced-learn")
+
+# Calls of a few milliseconds are repeated for so many seconds, or so often.
+_ENOUGH_SECONDS, _ENOUGH_CALLS = 1.0, 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(common.Options):
+    """Times our resamplers and imbalanced-learn's: seconds, memory and agreement.
+
+    Every turn runs in a new process of one engine and one case; engines alternate.
+    """
+
+    cases: tuple[Literal["images", "plans", "features", "large"], ...] = (
+        *("images", "plans", "features", "large"),
+    )
+    """images (one SMOTE of images per scenario), plans (all 120 image plans of the study), features
+    (one SMOTE of a fold's features per scenario), large (SMOTE of 100,000 x 1,024)."""
+    rounds: int = 2
+    """Turns of every engine."""
+    scale: float = 1.0
+    """Share of rows, features and of the image's side, to try the program."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit status.
-
-    0: all is measured, and ours gives imbalanced-learn's results. 1: it does not, or failed.
-    2: bad input, or a machine that cannot go on. 130: interrupted. A missed target is only said.
-    """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    command = shlex.join([*PROGRAM.split(), *arguments])
-    return run_command(
-        lambda: benchmark(console, parse(arguments), command), "interrupted; nothing is written"
-    )
+    """Runs a command line and returns its exit status."""
+    return common.run(PROGRAM, Options, benchmark, _PACKAGES, arguments)
 
 
-def benchmark(console: Console, options: Options, command: str) -> int:
-    """Measures what the options name and writes the report."""
-    device = find_device(options.accelerator)
-    console.print(f"JAX on {device['platform']} ({device['kind']})")
+def benchmark(options: Options, device: dict[str, str], origin: list[str]) -> int:
+    """Measures what the options name and writes the document."""
+    turns = []
     with tempfile.TemporaryDirectory(prefix="twostage_jax-benchmark-") as folder:
-        turns = take_turns(console, options, device["platform"], Path(folder))
-    lines = compare.summarize(turns)
-    found = compare.targets(lines)
-    said = report.notes(lines, options.rounds, options.scale)
-    origin = document.provenance(command, device, os.cpu_count() or 1, report.PACKAGES)
-    text = report.markdown(lines, found, said, origin)
-    table, picture = report.frame(lines), report.plot(lines)
-    document.write(options.output, "resamplers", table, text, picture)
-    # Rich would cut columns off where it finds no terminal and takes 80 for its width.
-    Console(highlight=False, width=max(console.width, 190)).print(report.screen(lines))
-    for line in (*said, *report.verdicts(found)):
-        console.print(line)
-    wrong = compare.disagreements(lines)
-    for line in wrong:
-        console.print(line, style="bold red")
-    console.print(f"written to {options.output}")
+        for kind in dict.fromkeys(options.cases):
+            data = Path(folder) / ("images" if kind == "plans" else kind)
+            if not data.exists():
+                print(f"{data.name}: making the data", flush=True)
+                given = {name: getattr(options, name) for name in ("dataset", "data_dir", "scale")}
+                make_data(data.name, data, **given)
+            for jobs in work.list_jobs(kind, device["platform"]):
+                for number, job in alternate(jobs, options.rounds):
+                    turns.append(take_turn(job, data, number))
+    frame = report.summarize(turns)
+    parts, wrong = ["# Resamplers", report.table(frame)], report.list_wrong(frame)
+    notes = report.notes(frame, options.rounds, options.scale)
+    text = document.write(options.output, "resamplers", parts, notes, origin, frame)
+    print(text, *wrong, f"written to {options.output}", sep="\n")
     return 1 if wrong else 0
 
 
-def take_turns(
-    console: Console, options: Options, platform: str, folder: Path
-) -> list[compare.Turn]:
-    """Every engine's turn in every case and round, one process at a time."""
-    cases, searches = cases_of(options.cases), installed_searches()
-    turns: list[compare.Turn] = []
-    data: Path | None = None
-    for case in cases:
-        kind = "images" if case.kind == "plans" else case.kind
-        if data != folder / kind:
-            data = folder / kind
-            console.print(f"{kind}: making the data")
-            make_data(kind, data, options)
-        engines = engines_of(case, platform, searches)
-        for turn in range(options.rounds):
-            # Every other round backwards: who comes first would gain or lose by it.
-            order = engines[:: -1 if turn % 2 else 1]
-            turns += take_turn(console, case, order, data, turn, options.repeats)
-    return turns
+def take_turn(job: work.Job, data: Path, number: int) -> Turn:
+    """A job's turn of a round, in a new process; a failure is noted."""
+    turn = Turn(job)
+    parts = job.parts(number)
+    try:
+        with Worker(work.Resampling, job, data) as worker:
+            for part in parts:
+                worker.ask("load", part)
+                turn.seconds.append(times := [])
+                while not times or (len(parts) == 1 and not is_enough(times)):
+                    answer = worker.ask("call")
+                    times.append(answer.value)
+                    turn.growth = max(turn.growth, answer.growth)
+                turn.samples |= worker.ask("samples", part).value
+            turn.shape = worker.ask("shape").value
+    except WorkerError as error:
+        turn.failure = str(error)
+    said = turn.failure or " ".join(f"{call:.3g}" for times in turn.seconds for call in times)
+    print(f"{job.case}, round {number + 1}, {job.engine}: {said}", flush=True)
+    return turn
 
 
-def take_turn(
-    console: Console, case: Case, engines: Sequence[Engine], data: Path, turn: int, repeats: int
-) -> list[compare.Turn]:
-    """One round of a case: each engine in a process, and its results beside the reference's."""
-    done: dict[Engine, Measurement | str] = {}
-    samples = {engine: data / f"sample-{i}.npz" for i, engine in enumerate(engines)}
-    for engine in engines:
-        job = Job(case, engine, str(data), turn, repeats, str(samples[engine]))
-        done[engine] = run_job(job)
-        console.print(f"{case.title}, round {turn + 1}, {engine.name}: {_said(done[engine])}")
-    reference = next(engine for engine in engines if engine.is_reference)
-    turns = []
-    for engine, result in done.items():
-        if isinstance(result, str):
-            turns.append(compare.Turn(case, engine, None, failure=result))
-            continue
-        comparable = engine != reference and isinstance(done[reference], Measurement)
-        share = _compare(samples[engine], samples[reference]) if comparable else None
-        turns.append(compare.Turn(case, engine, result, share))
-    return turns
-
-
-def _compare(own: Path, reference: Path) -> float:
-    return compare.agreement(dict(np.load(own)), dict(np.load(reference)))
-
-
-def _said(result: Measurement | str) -> str:
-    if isinstance(result, str):
-        return result
-    calls = [seconds for times in result.seconds.values() for seconds in times]
-    return " ".join(f"{seconds:.3g}" for seconds in calls) + " s"
-
-
-def run_job(job: Job) -> Measurement | str:
-    """Does a job in a new process; in place of a measurement a line on why there is none."""
-    process = run_module(_WORKER, json.dumps(dataclasses.asdict(job)), job.engine.platform)
-    if process.returncode < 0:
-        return f"ended by signal {-process.returncode}"
-    if process.returncode:
-        return reason(process)
-    return Measurement(**json.loads(process.stdout.splitlines()[-1]))
+def is_enough(times: Sequence[float]) -> bool:
+    """Whether calls of these seconds are enough for a turn: two, and more of quick ones."""
+    quick = sum(times) < _ENOUGH_SECONDS and len(times) < _ENOUGH_CALLS
+    return len(times) > 1 and not quick
 
 
 if __name__ == "__main__":

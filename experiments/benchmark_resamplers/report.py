@@ -1,179 +1,136 @@
-"""The report: table, targets and notes, for the terminal and as Markdown, CSV and plot."""
+"""What the measurements say: engines beside imbalanced-learn, and how the numbers were taken."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from statistics import mean, median
 
+import numpy as np
 import pandas as pd
-import rich.table
 
-from experiments.benchmark_resamplers.cases import STUDY_KEYS, Engine
-from experiments.benchmark_resamplers.compare import Line, Target
-from experiments.benchmark_resamplers.work import COMPARED_COLUMNS
-from experiments.benchmarks import formats
-from experiments.benchmarks.document import Panel, draw_panels, markdown_table
-
-PACKAGES = (
-    "twostage_jax",
-    "jax",
-    "numpy",
-    "scikit-learn",
-    "imbalanced-learn",
-    "faiss-cpu",
-    "faiss-gpu",
-    "cuml-cu12",
-)
+from experiments.benchmark_resamplers.data import STUDY
+from experiments.benchmark_resamplers.work import Job
+from experiments.benchmarks.document import digits, markdown_table, percent, size, times
 
 
-def _middle(line: Line) -> str:
-    return formats.seconds(line.middle) + f" (of {line.timed} timed)" * bool(line.timed)
+@dataclasses.dataclass
+class Turn:
+    """What a job did in one round."""
+
+    job: Job
+    seconds: list[list[float]] = dataclasses.field(default_factory=list)
+    """Of the calls of each part, the first one first."""
+    samples: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """What is compared with other engines, by part: one row per output row."""
+    shape: tuple[int, ...] = ()
+    """Of the data."""
+    growth: int = 0
+    """The largest growth of resident memory during a call, in bytes."""
+    failure: str = ""
+    """Why there is no result, in one line."""
 
 
-def _agreement(line: Line) -> str:
-    return "reference" if line.engine.is_reference else formats.share(line.agreement)
+def agreement(ours: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> float:
+    """Share of rows that equal the reference's, over the parts that both have.
+
+    Values may differ by 1e-6 of the largest, and integers by a half more: they are rounded.
+    """
+    equal = total = 0
+    for name in ours.keys() & reference.keys():
+        own, other = ours[name], reference[name].astype(np.float64)
+        total += max(len(own), len(other))
+        if own.shape == other.shape:
+            tolerance = 1e-6 * np.abs(other).max() + 0.5 * (own.dtype.kind in "iu")
+            equal += int((np.abs(own - other) <= tolerance).all(axis=1).sum())
+    return equal / total if total else 0.0
 
 
-def _rate(line: Line) -> str:
-    return f"{line.rows / line.middle:,.0f}" if line.rows and line.middle else "-"
+def summarize(turns: Sequence[Turn]) -> pd.DataFrame:
+    """One row per job, over all rounds. Seconds and bytes are of the whole work.
+
+    `times_first` and `times_median` are the reference's seconds divided by the job's.
+    """
+    rows = []
+    for job in dict.fromkeys(turn.job for turn in turns):
+        its = [turn for turn in turns if turn.job == job]
+        done = [turn for turn in its if not turn.failure]
+        references = [t.samples for t in turns if t.job.case == job.case and t.job.is_reference]
+        row = {"case": job.case, "engine": job.engine, "ours": job.ours}
+        row |= {"is_reference": job.is_reference, **(_numbers(done) if done else {})}
+        reference = {name: rows for samples in references for name, rows in samples.items()}
+        if reference and done and not job.is_reference:
+            row["agreement"] = min(agreement(turn.samples, reference) for turn in done)
+        failures = dict.fromkeys(turn.failure for turn in its if turn.failure)
+        rows.append(row | {"failure": "; ".join(failures)})
+    columns = ["case", "engine", "ours", "is_reference", "shape", "first", "least", "median"]
+    columns += ["parts", "peak_bytes", "agreement", "failure"]
+    frame = pd.DataFrame(rows, columns=columns)
+    for name in ("first", "median"):
+        reference = frame[frame.is_reference].set_index("case")[name]
+        frame[f"times_{name}"] = frame.case.map(reference).astype(float) / frame[name].astype(float)
+    return frame
 
 
-def _peak(line: Line) -> str:
-    device = f" + {formats.size(line.device_bytes)} on the device" if line.device_bytes else ""
-    return formats.size(line.peak_bytes) + device
+def _numbers(turns: Sequence[Turn]) -> dict:
+    calls = [seconds for turn in turns for seconds in turn.seconds]
+    firsts = [seconds[0] for seconds in calls]
+    later = [each for seconds in calls for each in seconds[1:]] or firsts
+    row = {"first": median(firsts), "least": min(later), "median": median(later)}
+    parts = len(calls) if len(turns[0].seconds) > 1 else 1
+    if parts > 1:  # of different sizes; the whole is extrapolated from them
+        row = dict.fromkeys(row, len(STUDY) * mean(firsts))
+    shape = " x ".join(f"{n:,}" for n in turns[0].shape)
+    growth = max(turn.growth for turn in turns)
+    return row | {"parts": parts, "shape": shape, "peak_bytes": growth}
 
 
-# Title of each column, and what stands in it.
-_COLUMNS: dict[str, Callable[[Line], str]] = {
-    "First call, s": lambda line: formats.seconds(line.first),
-    "Least, s": lambda line: formats.seconds(line.least),
-    "Median, s": _middle,
-    "Rows/s": _rate,
-    "Result": lambda line: formats.size(line.result_bytes),
-    "Plan": lambda line: formats.size(line.plan_bytes),
-    "Peak memory": _peak,
-    "Faster, first": lambda line: formats.times(line.faster_first),
-    "Faster": lambda line: formats.times(line.faster),
-    "Rows equal": _agreement,
-}
+def table(frame: pd.DataFrame) -> str:
+    """The frame as a Markdown table."""
+    cells = {
+        "Case": frame.case,
+        "Data": frame["shape"].fillna("-"),
+        "Engine": frame.engine,
+        "First call, s": frame["first"].map(digits),
+        "Least, s": frame.least.map(digits),
+        "Median, s": frame["median"].map(digits),
+        "Peak memory": frame.peak_bytes.map(size),
+        "Faster, first": frame.times_first.map(times),
+        "Faster": frame.times_median.map(times),
+        "Rows equal": frame.agreement.map(percent).mask(frame.is_reference, "reference"),
+    }
+    return markdown_table(pd.DataFrame(cells), left=3)
 
 
-def _shape(line: Line) -> str:
-    return " x ".join(f"{n:,}" for n in line.shape) if line.shape else "-"
+def list_wrong(frame: pd.DataFrame) -> list[str]:
+    """Sentences: where ours failed, and where its results are not the reference's."""
+    return [
+        f"{row.case}: {row.engine}: {row.failure or percent(row.agreement) + ' of the rows agree'}"
+        for row in frame[frame.ours].itertuples()
+        if row.failure or row.agreement < 1
+    ]
 
 
-def _rows(lines: Sequence[Line]) -> list[list[str]]:
-    """The header and a row a line. The case stands in its first row only."""
-    rows, before = [["Case", "Data", "Engine", *_COLUMNS]], None
-    for line in lines:
-        case = line.case.title if line.case != before else ""
-        cells = [column(line) for column in _COLUMNS.values()]
-        rows.append([case, _shape(line), line.engine.name, *cells])
-        before = line.case
-    return rows
-
-
-def screen(lines: Sequence[Line]) -> rich.table.Table:
-    """The table for the terminal."""
-    header, *rows = _rows(lines)
-    table = rich.table.Table(title="Resamplers", title_justify="left")
-    for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i < 3 else "right", no_wrap=i < 3)
-    for i, row in enumerate(rows):
-        if i and row[0]:
-            table.add_section()
-        table.add_row(*row)
-    return table
-
-
-def notes(lines: Sequence[Line], rounds: int, scale: float) -> list[str]:
+def notes(frame: pd.DataFrame, rounds: int, scale: float) -> list[str]:
     """How the numbers were taken, in sentences."""
     said = [
-        f"{rounds} round{'s' * (rounds != 1)}; in each the engines take turns, each in a process "
-        "of its own. First call: median over the rounds, compilation included. Least and median: "
-        "of the later calls (of the first where there are no others). Before the clock starts, "
-        "data are loaded, cut to the partition and converted.",
-        "Peak memory: the highest resident memory during the calls less that before the first, so "
-        "that the data are not counted and the result is. Result: bytes of the arrays; plan: bytes "
-        "of the table that stands for them.",
-        "Faster: the time of imbalanced-learn (scikit-learn for neighbours), on float32, in parts "
-        f"of the engine's. Rows equal: share of the output rows ({COMPARED_COLUMNS} columns of "
-        "each, and the class; neighbours in their order) that are imbalanced-learn's, up to 1e-6, "
-        "or to half a unit where uint8 is rounded. Ours must have all, on any device: the program "
-        "fails otherwise.",
+        f"{rounds} round{'s' * (rounds != 1)}. In each round the engines take turns, each in a new "
+        "process. First call: median over the rounds, compilation included. Least and median: of "
+        "the later calls, or of the first calls where there are no others. Data are loaded, cut to "
+        "the partition and converted before the clock starts.",
+        "Peak memory: the largest growth of resident memory during a call, sampled every 5 ms: the "
+        "result counts, the data do not.",
+        "Faster: seconds of imbalanced-learn on float32 divided by the engine's; first calls, and "
+        "medians. Rows equal: share of the output rows (32 columns of each, and the class) that "
+        "equal imbalanced-learn's up to 1e-6, or up to half a unit where uint8 is rounded. The "
+        "program fails unless all of ours do.",
+        "imbalanced-learn's differences of uint8 wrap around modulo 256: only the rows that it "
+        "keeps are right.",
     ]
-    if any(line.engine.dtype == "uint8" and not line.engine.ours for line in lines):
+    for row in frame[frame.parts > 1].itertuples():
         said.append(
-            "On uint8 imbalanced-learn's differences wrap around modulo 256: only the rows that it "
-            "keeps are right."
+            f"{row.case}: users of {row.engine} call fit_resample, it has no plans. Its numbers "
+            f"are extrapolated to the study's {len(STUDY)} partitions from {row.parts:g} of them, "
+            "each of another scenario or ratio; ours are of all."
         )
-    for line in lines:
-        if line.timed:
-            said.append(
-                f"{line.case.title}: imbalanced-learn has no plans, its users call fit_resample. "
-                f"Its numbers are extrapolated to the study's {len(STUDY_KEYS)} partitions from "
-                f"{line.timed} of them, each of another scenario or ratio ({len(STUDY_KEYS)} times "
-                "their mean); ours are of all."
-            )
-        if line.case.kind == "neighbors" and line.engine.ours and line.rows:
-            said.append(f"{line.case.title}: {line.rows:,} of the {line.shape[0]:,} rows ask.")
-        if line.failure:
-            said.append(f"{line.case.title}: {line.engine.name} failed: {line.failure}")
-    if scale < 1:
-        said.append(f"A trial at scale {scale:g}: the targets are for the whole data.")
-    return said
-
-
-def verdicts(found: Sequence[Target]) -> list[str]:
-    """A line a target."""
-    return [f"{'pass' if t.passed else 'MISS'}  {t.text}: {t.measured}" for t in found]
-
-
-def markdown(
-    lines: Sequence[Line], found: Sequence[Target], said: Sequence[str], origin: Sequence[str]
-) -> str:
-    """The whole report as a Markdown document."""
-    checks = "\n".join(f"- {line}" for line in verdicts(found))
-    parts = [
-        "# Resamplers",
-        markdown_table(_rows(lines), left=3),
-        "![seconds and peak memory](resamplers.svg)",
-        f"## Targets\n\n{checks}" if checks else "",
-        "## How the numbers were taken\n\n" + "\n".join(f"- {line}" for line in said),
-        "## Where they are from\n\n" + "\n".join(f"- {line}" for line in origin),
-    ]
-    return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def frame(lines: Sequence[Line]) -> pd.DataFrame:
-    """All numbers with all digits, a row a line."""
-    rows = []
-    for line in lines:
-        fields = {field.name: getattr(line, field.name) for field in dataclasses.fields(line)}
-        fields |= {"case": line.case.kind, "engine": line.engine.name, "shape": _shape(line)}
-        rows.append({"case": fields.pop("case"), "scenario": line.case.scenario, **fields})
-    return pd.DataFrame(rows)
-
-
-def plot(lines: Sequence[Line]) -> bytes:
-    """Seconds and peak memory as horizontal bars, as SVG."""
-    done = [line for line in lines if line.middle is not None]
-    seconds, peaks = [line.middle for line in done], [line.peak_bytes for line in done]
-    texts, sizes = [_middle(line) for line in done], [formats.size(peak) for peak in peaks]
-    return draw_panels(
-        [line.case.title for line in done],
-        [line.engine.name for line in done],
-        [_color(line.engine) for line in done],
-        Panel("Seconds (median of the later calls)", "s", seconds, texts),
-        Panel("Peak memory besides the data", "bytes", peaks, sizes),
-        salt="resamplers",
-    )
-
-
-def _color(engine: Engine) -> str:
-    """Blue ours, violet on an accelerator; orange the reference; light other dtypes of both."""
-    if engine.search:
-        return "#4c9f70"
-    if not engine.ours:
-        return "#dd6b20" if engine.is_reference else "#f6ad55"
-    if engine.platform != "cpu":
-        return "#6b46c1"
-    return "#90b4dd" if engine.name.endswith("float32") else "#2b6cb0"
+    failed = frame[frame.failure != ""].itertuples()
+    said += [f"{row.case}: {row.engine} failed: {row.failure}." for row in failed]
+    return said + [f"This is a trial with data at scale {scale:g}."] * (scale < 1)

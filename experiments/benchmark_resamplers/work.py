@@ -1,239 +1,168 @@
-"""What each engine does in each case: the calls that are timed, and what is kept of their results.
+"""What is compared, and what each engine does in its process: the calls that are timed."""
 
-Everything a call needs is loaded before it, and its result is described after it.
-"""
-
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import imblearn.over_sampling
+import jax
 import numpy as np
-from jaxtyping import Int, Shaped, UInt8
-from sklearn.neighbors import NearestNeighbors
+from jaxtyping import Int, Shaped
 
-from experiments.benchmark_resamplers.cases import (
-    STUDY_KEYS,
-    Case,
-    Engine,
-    K,
-    partition_name,
-    smote_seed,
-    timed_keys,
-)
+from experiments.benchmark_resamplers.data import SEED, STUDY
 from twostage_jax import SMOTE
-from twostage_jax.data.partition import PartitionKey
+from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
 from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
 from twostage_jax.resampling.plan import Plan
-from twostage_jax.resampling.samplers.smote import neighbor_lists
-from twostage_jax.study.resample import resample
+from twostage_jax.resampling.samplers.base import sampling_targets
+from twostage_jax.resampling.samplers.smote import smote
+from twostage_jax.support.streams import derive
+from twostage_jax.training.protocol import Protocol
 
-# Columns of each output row that are compared: a wrong neighbour or step shows in all of them.
-COMPARED_COLUMNS = 32
+K = Protocol().k_neighbors
+
+# Columns of each output row that are compared: a wrong neighbor or step shows in all of them.
+_COMPARED = 32
 
 
-class Outcome(NamedTuple):
-    """What is kept of a result.
+class Job(NamedTuple):
+    """What one engine (ours or imbalanced-learn) does in one case.
 
-    Attributes:
-        rows: of the output.
-        result_bytes: of the arrays; None where there are plans only.
-        plan_bytes: of the plans; None where there are none.
-        samples: by name, what is compared with the other engines: a row an output row.
+    Images and features have a case per scenario; else it is empty. JAX runs on the platform.
     """
 
-    rows: int
-    result_bytes: int | None
-    plan_bytes: int | None
-    samples: dict[str, Shaped[np.ndarray, "n m"]]
+    kind: str
+    scenario: str
+    ours: bool
+    dtype: str = "float32"
+    platform: str = "cpu"
+
+    @property
+    def case(self) -> str:
+        """As printed."""
+        return ", ".join(filter(None, (self.kind, self.scenario.replace("_", " "))))
+
+    @property
+    def engine(self) -> str:
+        """As printed."""
+        library = "twostage_jax" if self.ours else "imbalanced-learn"
+        return f"{library}, {self.dtype}" + f", {self.platform}" * (self.platform != "cpu")
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the other engines of the case are compared with this one."""
+        return not self.ours and self.dtype == "float32"
+
+    def parts(self, number: int) -> list[str]:
+        """Names of the partitions that the job makes in a round, one per timed call; or the case.
+
+        imbalanced-learn makes six of the 12 cells (scenario, ratio) of the plans, one fold each,
+        and the other six in the next round. The folds of a cell are equally large.
+        """
+        if self.kind == "plans" and not self.ours:
+            return timed_partitions()[number % 2 :: 2]
+        return [f"{self.scenario}-{max(RATIOS):g}-0" if self.scenario else self.kind]
 
 
-class Part(NamedTuple):
-    """A call to be timed.
-
-    Attributes:
-        name: of the part.
-        call: the call.
-        describe: makes the outcome of its result.
-    """
-
-    name: str
-    call: Callable[[], Any]
-    describe: Callable[[Any], Outcome]
+def timed_partitions() -> list[str]:
+    """One of the study's partitions per (scenario, ratio)."""
+    folds = list(STUDY)
+    return [folds[cell * FOLDS + cell % FOLDS] for cell in range(len(folds) // FOLDS)]
 
 
-class Work(NamedTuple):
-    """What an engine does in a case.
-
-    Attributes:
-        shape: of the data.
-        parts: timed one by one; a part's data are loaded when its turn comes.
-        stands_for: how many parts the whole work has. Where it is more than there are in `parts`,
-            the whole is extrapolated from their mean, and each is called once.
-    """
-
-    shape: tuple[int, ...]
-    parts: Iterator[Part]
-    stands_for: int = 1
-
-
-def prepare(case: Case, engine: Engine, folder: Path, turn: int) -> Work:
-    """Loads what an engine needs for its turn in a case.
-
-    Args:
-        case: the case.
-        engine: the engine.
-        folder: of the data of the case's kind.
-        turn: the round, from 0 up.
-    """
-    x = np.load(folder / "x.npy")
-    match case.kind:
-        case "images" | "features":
-            rows = np.load(folder / "partitions.npz")[partition_name(case.key)]
-            x, y = x[rows], np.load(folder / "labels.npy")[rows]
-            return _one(x, _smote(engine, x, y, smote_seed(case.key), case.title))
-        case "large":
-            y = np.load(folder / "labels.npy")
-            return _one(x, _smote(engine, x, y, 0, case.title))
-        case "neighbors":
-            return _one(x, _search(engine, x, np.load(folder / "queries.npy"), case.title))
-    y, rows = np.load(folder / "labels.npy"), dict(np.load(folder / "partitions.npz"))
-    if engine.ours:
-        return _one(x, _all_plans(x, y, rows))
-    return Work(x.shape, _some_partitions(engine, x, y, rows, turn), len(STUDY_KEYS))
+def list_jobs(kind: str, platform: str) -> list[list[Job]]:
+    """The engines of each case of a kind; ours also on the platform of an accelerator."""
+    cases = []
+    for scenario in SCENARIOS if kind in ("images", "features") else ("",):
+        dtypes = {"images": ["uint8", "float32"], "plans": ["uint8"]}.get(kind, ["float32"])
+        ours = [Job(kind, scenario, True, dtype) for dtype in dtypes]
+        if platform != "cpu":
+            ours += [job._replace(platform=platform) for job in ours]
+        theirs = [Job(kind, scenario, False)]
+        # Its differences of uint8 wrap around modulo 256; one scenario shows it.
+        if kind == "images" and scenario == SCENARIOS[0]:
+            theirs.append(Job(kind, scenario, False, "uint8"))
+        cases.append(ours + theirs)
+    return cases
 
 
-def _one(x: np.ndarray, part: Part) -> Work:
-    return Work(x.shape, iter([part]))
+class Resampling:
+    """A job and its data. `Worker.ask` calls the methods."""
+
+    def __init__(self, job: Job, folder: Path):
+        """Raises a RuntimeError if JAX does not run on the job's platform."""
+        if job.ours and job.platform == "cpu":
+            jax.config.update("jax_platforms", "cpu")
+        if job.ours and jax.default_backend() != job.platform:
+            raise RuntimeError(f"JAX runs on {jax.default_backend()}, {job.platform} expected")
+        self._job, self._folder = job, folder
+        self._x: Any = None
+        self._call: Callable[[], Any] = lambda: None
+        self._result: Any = None
+
+    def _array(self, name: str) -> np.ndarray:
+        return np.load(self._folder / f"{name}.npy")
+
+    def load(self, part: str) -> None:
+        """Reads a part's data, and converts them to what the calls take."""
+        job, self._x, labels = self._job, self._array("x"), self._array("labels")
+        if part == "plans":
+            rows = {name: self._array(name) for name in STUDY}
+            self._call = lambda: study_plans(self._x, labels, rows)
+            return
+        rows = self._array(part) if part in STUDY else slice(None)
+        self._x, y = self._x[rows].astype(job.dtype, copy=False), labels[rows]
+        x = self._x if job.ours else self._x.reshape(len(y), -1)
+        sampler = (SMOTE if job.ours else imblearn.over_sampling.SMOTE)(
+            random_state=smote_seed(part) if part in STUDY else 0, k_neighbors=K
+        )
+        self._call = lambda: sampler.fit_resample(x, y)
+
+    def call(self) -> float:
+        """Seconds of one call."""
+        self._result = None  # or two results would be in memory
+        started = time.perf_counter()
+        self._result = self._call()
+        return time.perf_counter() - started
+
+    def samples(self, part: str) -> dict[str, Shaped[np.ndarray, "n m"]]:
+        """What is compared of the result of a part's last call: columns of the rows, and labels."""
+        if part == "plans":
+            x, plans = some_columns(self._x), [self._result[name] for name in timed_partitions()]
+            rows = [np.column_stack([plan.materialize(x), plan.label]) for plan in plans]
+            return dict(zip(timed_partitions(), rows, strict=True))
+        x, labels = self._result
+        return {part: np.column_stack([some_columns(x), labels.astype(x.dtype)])}
+
+    def shape(self) -> tuple[int, ...]:
+        """Of the data of the last part."""
+        return self._x.shape
 
 
-def _smote(
-    engine: Engine,
-    x: Shaped[np.ndarray, "n *shape"],
-    y: Int[np.ndarray, " n"],
-    seed: int,
-    name: str,
-) -> Part:
-    """`fit_resample`, of images as they are by ours and in rows by imbalanced-learn."""
-    sampler_class = SMOTE if engine.ours else imblearn.over_sampling.SMOTE
-    x = x.astype(engine.dtype, copy=False)
-    x = x if engine.ours else x.reshape(len(x), -1)
-    search = neighbor_search(engine.search) if engine.search else K
-    sampler = sampler_class(random_state=seed, k_neighbors=search)
-
-    def describe(result: tuple[np.ndarray, np.ndarray]) -> Outcome:
-        arrays, labels = result
-        flat = arrays.reshape(len(arrays), -1)
-        sample = _sample(flat[:, _compared(flat.shape[1])], labels)
-        # All plans have columns of the same types.
-        plan = plan_bytes(Plan.of_all(y)) * len(labels) // len(y) if engine.ours else None
-        return Outcome(len(labels), arrays.nbytes + labels.nbytes, plan, {name: sample})
-
-    return Part(name, lambda: sampler.fit_resample(x, y), describe)
-
-
-def _search(engine: Engine, x: np.ndarray, queries: Int[np.ndarray, " q"], name: str) -> Part:
-    search = K if engine.ours else neighbor_search(engine.search)
-    asking = queries if len(queries) < len(x) else None  # all of them need no copy
-
-    def describe(rows: Int[np.ndarray, "q k"]) -> Outcome:
-        return Outcome(len(rows), rows.nbytes, None, {name: np.asarray(rows)})
-
-    return Part(name, lambda: neighbor_lists(x, search, asking), describe)
-
-
-def _all_plans(
-    images: UInt8[np.ndarray, "n h w c"],
-    labels: Int[np.ndarray, " n"],
-    partitions: dict[str, Int[np.ndarray, " m"]],
-) -> Part:
-    flat = images.reshape(len(images), -1)
-    columns = flat[:, _compared(flat.shape[1])]
-
-    def describe(plans: dict[PartitionKey, Plan]) -> Outcome:
-        samples = {
-            partition_name(key): _sample(plans[key].materialize(columns), plans[key].label)
-            for key in timed_keys(0) + timed_keys(1)
-        }
-        rows, size = sum(map(len, plans.values())), sum(map(plan_bytes, plans.values()))
-        return Outcome(rows, None, size, samples)
-
-    return Part("plans", lambda: study_plans(images, labels, partitions), describe)
+def smote_seed(name: str) -> int:
+    """The seed that the study gives SMOTE of images on a partition."""
+    return derive(SEED, *STUDY[name], "smote", "plan")
 
 
 def study_plans(
-    images: UInt8[np.ndarray, "n h w c"],
+    images: Shaped[np.ndarray, "n h w c"],
     labels: Int[np.ndarray, " n"],
     partitions: dict[str, Int[np.ndarray, " m"]],
-) -> dict[PartitionKey, Plan]:
-    """All image-space SMOTE plans of the study, neighbours included, as `Study` makes them."""
+) -> dict[str, Plan]:
+    """SMOTE's plan of every partition as the study makes it, the search included, by name."""
     table = rank_neighbors(images, labels)
-
-    def plan(key: PartitionKey) -> Plan:
-        rows = partitions[partition_name(key)]
-        its = labels[rows]
-        lists = lambda: subset_neighbors(table, rows, its, K)  # noqa: E731
-        return resample("smote", its, smote_seed(key), lists).of_rows(rows)
-
-    return {key: plan(key) for key in STUDY_KEYS}
-
-
-def _some_partitions(
-    engine: Engine,
-    images: UInt8[np.ndarray, "n h w c"],
-    labels: Int[np.ndarray, " n"],
-    partitions: dict[str, Int[np.ndarray, " m"]],
-    turn: int,
-) -> Iterator[Part]:
-    for key in timed_keys(turn):
-        rows = partitions[partition_name(key)]
-        yield _smote(engine, images[rows], labels[rows], smote_seed(key), partition_name(key))
+    plans = {}
+    for name, rows in partitions.items():
+        y = labels[rows]
+        targets = sampling_targets("auto", y, "over-sampling")
+        lists = subset_neighbors(table, rows, y, K)
+        plans[name] = smote(y, targets, smote_seed(name), lists).of_rows(rows)
+    return plans
 
 
-def plan_bytes(plan: Plan) -> int:
-    """Bytes of a plan's columns."""
-    return sum(column.nbytes for column in vars(plan).values())
-
-
-def _compared(columns: int) -> Int[np.ndarray, " m"]:
-    return np.linspace(0, columns - 1, min(columns, COMPARED_COLUMNS)).astype(int)
-
-
-def _sample(x: Shaped[np.ndarray, "n m"], labels: np.ndarray) -> Shaped[np.ndarray, "n m+1"]:
-    return np.column_stack([x, labels.astype(x.dtype)])
-
-
-def neighbor_search(name: str) -> Any:
-    """An engine by imbalanced-learn's contract for `k_neighbors`, the sample itself included.
-
-    Args:
-        name: one of `SEARCHES`, or empty for scikit-learn's, which imbalanced-learn makes of a
-            number.
-    """
-    match name:
-        case "faiss":
-            return FaissNeighbors(n_neighbors=K + 1)
-        case "cuml":
-            from cuml.neighbors import NearestNeighbors as CumlNeighbors
-
-            return CumlNeighbors(n_neighbors=K + 1, algorithm="brute")
-    return NearestNeighbors(n_neighbors=K + 1)
-
-
-class FaissNeighbors(NearestNeighbors):
-    """faiss's exact index behind scikit-learn's methods."""
-
-    def fit(self, X, y=None):
-        """Indexes the rows of X."""
-        import faiss
-
-        self.index_ = faiss.IndexFlatL2(X.shape[1])
-        self.index_.add(np.ascontiguousarray(X, np.float32))
-        self.n_samples_fit_ = len(X)
-        return self
-
-    def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
-        """The nearest rows of each row of X, and the distances where they are wanted."""
-        count = self.n_neighbors if n_neighbors is None else n_neighbors
-        squared, rows = self.index_.search(np.ascontiguousarray(X, np.float32), count)
-        return (np.sqrt(squared), rows) if return_distance else rows
+def some_columns(x: Shaped[np.ndarray, "n *shape"]) -> Shaped[np.ndarray, "n m"]:
+    """The columns of rows or images that are compared with the other engines."""
+    flat = x.reshape(len(x), -1)
+    columns = flat.shape[1]
+    return flat[:, np.linspace(0, columns - 1, min(columns, _COMPARED)).astype(int)]

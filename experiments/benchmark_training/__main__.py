@@ -1,93 +1,96 @@
 """Our training beside PyTorch's and Keras's: `python -m experiments.benchmark_training --help`.
 
-With all peers it takes about ten minutes on two CPU cores, and less than nine on a GPU.
+With all peers it takes about ten minutes on two CPU cores. Status 1: ours failed in a configuration
+for another reason than too little memory. What an interrupted run has measured is written.
 """
 
-import os
-import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
-from experiments.benchmark_training import compare, flops, report
-from experiments.benchmark_training.cases import jobs_of, missing_peers, sizes_of
-from experiments.benchmark_training.data import load_data, make_data
-from experiments.benchmark_training.options import PROGRAM, Options, parse
+from experiments.benchmark_training import flops, report
+from experiments.benchmark_training.cases import Options, Size, list_jobs, missing_peers
 from experiments.benchmark_training.session import Session
 from experiments.benchmarks import document
-from experiments.benchmarks.processes import find_device
-from experiments.command import run_command
-from twostage_jax.training.steps import PRECISIONS
+from experiments.benchmarks.options import run
+from experiments.benchmarks.turns import alternate, run_once
+from twostage_jax.data import sources
+from twostage_jax.training.protocol import Protocol
+
+PROGRAM = "python -m experiments.benchmark_training"
+_PACKAGES = (
+    "twostage_jax",
+    "jax",
+    "flax",
+    "numpy",
+    "torch",
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit status.
-
-    0: measured. 1: ours failed in some configuration, out of memory and out of time apart. 2: bad
-    input, or a machine that cannot go on. 130: interrupted; what was measured is written. A missed
-    target is only said.
-    """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    command = shlex.join([*PROGRAM.split(), *arguments])
-    return run_command(
-        lambda: benchmark(console, parse(arguments), command),
-        "interrupted; what was measured is written",
-    )
+    """Runs a command line and returns its exit status."""
+    return run(PROGRAM, Options, benchmark, _PACKAGES, arguments)
 
 
-def benchmark(console: Console, options: Options, command: str) -> int:
-    """Measures what the options name, and writes the report again and again on the way."""
-    device = find_device(options.accelerator)
+def benchmark(options: Options, device: dict[str, str], origin: list[str]) -> int:
+    """Measures what the options name. Writes the document after every round."""
     platform = device["platform"]
-    options = options.settled(platform)
-    console.print(f"JAX on {platform} ({device['kind']})")
-    origin = document.provenance(command, device, os.cpu_count() or 1, report.PACKAGES)
+    options = options.on(platform)
+    jobs = list_jobs(options, platform)
+    precisions = {job.precision for job in jobs} if platform != "cpu" else ["float32"]
+    peaks = run_once(flops.measure_peaks, precisions, 2048 if platform == "cpu" else 8192)
     with tempfile.TemporaryDirectory(prefix="twostage_jax-benchmark-") as folder:
-        for size in sizes_of(options):
-            console.print(f"{size.title}: making the data")
-            make_data(Path(folder), size, options)
-        labels = load_data(Path(folder), size)[1]
-        jobs = jobs_of(options, platform)
-        with Session(jobs, options, platform, Path(folder), console.print) as session:
-            peaks = _peaks(session, device)
+        data, classes = make_data(Path(folder), options)
+        with Session(jobs, data, options.seconds) as session:
 
-            def write(finished: int) -> tuple[list[compare.Line], list[compare.Target], list[str]]:
-                lines = compare.summarize(session.measured, len(np.unique(labels)), peaks)
-                found = compare.targets(lines, platform)
-                missing = missing_peers(options)
-                said = report.notes(lines, options, platform, finished, missing)
-                text = report.markdown(lines, found, said, origin)
-                table, picture = report.frame(lines), report.plot(lines)
-                document.write(options.output, "training", table, text, picture)
-                return lines, found, said
+            def write(finished: int) -> tuple[str, bool]:
+                frame = report.summarize(session.measured, classes, peaks)
+                notes = report.notes(frame, options, platform, finished) + missing_peers(options)
+                parts = report.tables(frame)
+                text = document.write(options.output, "training", parts, notes, origin, frame)
+                return text, report.is_broken(frame)
 
             finished = 0
             try:
-                for finished in session.rounds():
-                    lines, found, said = write(finished)
-            except KeyboardInterrupt:
-                write(finished)
-                raise
-    for table in report.screen(lines):
-        # Rich would cut columns off where it finds no terminal and takes 80 for its width.
-        Console(highlight=False, width=max(console.width, 190)).print(table)
-    for line in (*said, *report.verdicts(found)):
-        console.print(line)
-    console.print(f"written to {options.output}")
-    return 1 if compare.broken(lines) else 0
+                for number, job in alternate(jobs, options.rounds):
+                    if number > finished:
+                        write(finished := number)
+                    print(f"round {number + 1}, {job}: {session.take_turn(job)}", flush=True)
+                finished = options.rounds
+            finally:
+                if any(found.rates for found in session.measured.values()):
+                    write(finished)
+            text, broken = write(finished)
+    print(text, f"written to {options.output}", sep="\n")
+    return int(broken)
 
 
-def _peaks(session: Session, device: dict[str, str]) -> dict[str, float]:
-    if device["platform"] == "cpu":
-        measured = session.peak()
-        return {} if measured is None else {"float32": measured}
-    known = {precision: flops.peak_of(device["kind"], precision) for precision in PRECISIONS}
-    return {precision: peak for precision, peak in known.items() if peak}
+def make_data(folder: Path, options: Options) -> tuple[dict[Size, Path], int]:
+    """Writes the images of every size; returns the files and the number of classes.
+
+    Raises:
+        InputError: what the source of images refuses.
+    """
+    files, classes = {}, 0
+    for size in (Size(*pair) for pair in options.sizes):
+        print(f"{size}: making the data", flush=True)
+        found = sources.load(
+            options.dataset,
+            data_dir=options.data_dir,
+            image_size=size.pixels,
+            seed=Protocol().seed,
+            images_per_class=options.images_per_class,
+        )
+        files[size] = folder / f"{size.width:g}-{size.pixels}.npz"
+        np.savez(files[size], images=found.images, labels=found.labels)
+        classes = found.num_classes
+    return files, classes
 
 
 if __name__ == "__main__":

@@ -1,163 +1,145 @@
-"""What is measured: tasks at sizes of the network, and the engines of each."""
+"""What is measured: the options, and all jobs that they ask for."""
 
+import dataclasses
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from experiments.benchmark_training.ablation import CHOICES, PRECISION
-from experiments.benchmark_training.options import Options
-from experiments.benchmark_training.paper import heads_of_network
+from experiments.benchmarks import options as common
+from twostage_jax.models.layers import Forms
+from twostage_jax.support.errors import InputError
 from twostage_jax.training.steps import PRECISIONS
 
-OURS = "twostage_jax"
-TORCH = "PyTorch"
-KERAS = "Keras"
+OURS, TORCH, KERAS = "twostage_jax", "PyTorch", "Keras"
 
 
 class Size(NamedTuple):
-    """A network and its images.
-
-    Attributes:
-        width: multiplier of the channels.
-        pixels: side of the images.
-    """
+    """A network by the multiplier of its channels, and the side of its images."""
 
     width: float
     pixels: int
 
-    @property
-    def title(self) -> str:
+    def __str__(self) -> str:
         """As printed."""
         return f"width {self.width:g}, {self.pixels} px"
 
 
-class Case(NamedTuple):
-    """Lines that are compared with each other.
+@dataclasses.dataclass(frozen=True)
+class Options(common.Options):
+    """Times training of many networks as one program, and one by one in PyTorch and Keras.
 
-    Attributes:
-        task: one of `options.TASKS`.
-        size: of network and images.
+    Every library works in processes of its own, which stay; within a round they take turns.
+    """
+
+    tasks: tuple[Literal["training", "ablation"], ...] = ("training", "ablation")
+    """training (ours and the peers), ablation (ours with one form or precision changed)."""
+    members: tuple[int, ...] | None = None
+    """Networks trained together; ablation uses the most. Default: 1 2 on a CPU, 1 10 20 on an
+    accelerator."""
+    precisions: tuple[Literal["float32", "tf32", "bfloat16"], ...] | None = None
+    """Precisions of products and activations. Default: float32 on a CPU, all on an accelerator;
+    ablation starts from the first."""
+    sizes: tuple[tuple[float, int], ...] | None = None
+    """Width of the network and pixels of the images; ablation uses the last. Default: 1 150 0.25 96
+    on a CPU, 1 150 on an accelerator."""
+    peers: bool = True
+    """Measure PyTorch and Keras where they are installed."""
+    seconds: float = 3
+    """Length of a turn."""
+    images_per_class: int = 125
+    """synthetic: images to draw per class."""
+
+    def on(self, platform: str) -> "Options":
+        """These options with the defaults of a platform."""
+        on_cpu = platform == "cpu"
+        defaults = {
+            "members": (1, 2) if on_cpu else (1, 10, 20),
+            "precisions": ("float32",) if on_cpu else PRECISIONS,
+            "sizes": ((1.0, 150), (0.25, 96)) if on_cpu else ((1.0, 150),),
+        }
+        missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **missing)
+
+    def require_valid(self) -> None:
+        """Checks what the types of the options leave open."""
+        super().require_valid()
+        for width, pixels in self.sizes or ():
+            if width < 1 / 32 or pixels < 32:
+                raise InputError(f"--sizes {width:g} {pixels} found, 1/32 32 or more expected")
+
+
+class Job(NamedTuple):
+    """What one engine does in one case, a task (training, ablation) at a size.
+
+    `members` networks are trained together. `variant` is a peer's: eager, compiled, or Keras's
+    backend; `forms` are those of our layers.
     """
 
     task: str
     size: Size
-
-    @property
-    def title(self) -> str:
-        """As printed."""
-        return f"{self.task}, {self.size.title}"
-
-    @property
-    def unit(self) -> str:
-        """What is counted a second."""
-        return "heads" if self.task == "heads" else "images"
-
-
-class Engine(NamedTuple):
-    """What does the work.
-
-    Attributes:
-        library: `OURS`, `TORCH` or `KERAS`.
-        precision: of products and activations.
-        members: networks, or heads, that are trained together.
-        choice: ours: one of `CHOICES` that is undone, or empty; PyTorch: `eager` or `compiled`;
-            Keras: its backend.
-    """
-
     library: str
     precision: str
     members: int = 1
-    choice: str = ""
+    variant: str = ""
+    forms: Forms = Forms()
 
     @property
-    def title(self) -> str:
+    def case(self) -> str:
         """As printed."""
-        if self.library == OURS:
-            return CHOICES[self.choice].text if self.choice else OURS
-        return f"{self.library}, {self.choice}"
+        return f"{self.task}, {self.size}"
+
+    @property
+    def engine(self) -> str:
+        """As printed: the library, its variant, and the forms that are not the default."""
+        default = vars(Forms())
+        changed = [f"{k}={v}" for k, v in vars(self.forms).items() if v != default[k]]
+        return ", ".join(filter(None, (self.library, self.variant, *changed)))
+
+    def __str__(self) -> str:
+        """As printed."""
+        return f"{self.case}: {self.engine}, {self.precision}, {self.members} together"
 
 
-class Job(NamedTuple):
-    """An engine's part in a case."""
-
-    case: Case
-    engine: Engine
-
-
-def sizes_of(options: Options) -> list[Size]:
-    """The sizes that the options name, each once."""
-    pairs = (text.split(":") for text in dict.fromkeys(options.sizes))
-    return [Size(float(width), int(pixels)) for width, pixels in pairs]
-
-
-def jobs_of(options: Options, platform: str) -> list[Job]:
-    """Everything to measure, in the order of its turns.
-
-    Args:
-        options: settled for the platform.
-        platform: that JAX runs on.
-    """
-    sizes, jobs = sizes_of(options), []
-    for task in options.tasks:
-        # Undoing a choice is measured where it takes least time, what follows stage 1 at the first.
-        chosen = {"training": sizes, "ablation": sizes[-1:]}.get(task, sizes[:1])
-        for size in chosen:
-            jobs += [Job(Case(task, size), e) for e in _engines_of(task, options, platform)]
+def list_jobs(options: Options, platform: str) -> list[Job]:
+    """Everything to measure, case by case; `options` have the defaults of the platform."""
+    sizes, jobs = [Size(*pair) for pair in options.sizes], []
+    groups = sorted(set(options.members), reverse=True)  # large ones are what the program is for
+    for size in sizes if "training" in options.tasks else ():
+        jobs += list_peers(size, platform) if options.peers else []
+        jobs += [Job("training", size, OURS, p, m) for m in groups for p in options.precisions]
+    if "ablation" in options.tasks:
+        product = Job("ablation", sizes[-1], OURS, options.precisions[0], groups[0])
+        jobs += list_ablated(product, platform)
     return jobs
 
 
-def _engines_of(task: str, options: Options, platform: str) -> list[Engine]:
-    match task:
-        case "training":
-            # Large groups first: they are what the program is for, should time run out.
-            groups = sorted(set(options.members), reverse=True)
-            ours = [Engine(OURS, p, members) for members in groups for p in options.precisions]
-            return [*peers_of(options, platform), *ours]
-        case "ablation":
-            return _ablated(options, platform)
-        case "extraction":
-            return [Engine(OURS, p, options.group) for p in options.precisions]
-        case _:
-            heads = options.group * heads_of_network()
-            return [Engine(OURS, p, heads) for p in options.precisions]
+def list_ablated(product: Job, platform: str) -> list[Job]:
+    """Our program, and the same with one form of its layers or the precision changed.
+
+    Precisions are compared on accelerators: a CPU has no faster products.
+    """
+    forms = [Forms(depthwise="shifts_autodiff"), Forms(depthwise="convolution")]
+    forms += [Forms(stem="convolution"), Forms(rematerialize=True)]
+    others = [p for p in PRECISIONS if p != product.precision and platform != "cpu"]
+    changed = [product._replace(forms=each) for each in forms]
+    return [product, *changed, *(product._replace(precision=each) for each in others)]
 
 
-def _ablated(options: Options, platform: str) -> list[Engine]:
-    product = Engine(OURS, options.precisions[0], options.group)
-    made = [name for name, choice in CHOICES.items() if choice.is_made_on(platform)]
-    # A CPU has no tensor cores: tf32 is float32 there.
-    known = [p for p in PRECISIONS if p != "tf32" or platform != "cpu"]
-    others = [p for p in known if p != product.precision]
-    return [
-        product,
-        *(product._replace(choice=name) for name in made if name != PRECISION),
-        *(product._replace(choice=PRECISION, precision=p) for p in others),
-    ]
-
-
-def peers_of(options: Options, platform: str) -> list[Engine]:
-    """The other libraries' engines that are installed, unless the options leave them out."""
-    if not options.peers:
-        return []
+def list_peers(size: Size, platform: str) -> list[Job]:
+    """The jobs of the other libraries that are installed."""
     precision = "float32" if platform == "cpu" else "bfloat16"
-    engines = []
-    if find_spec("torch"):
-        engines += [Engine(TORCH, precision, choice=name) for name in ("compiled", "eager")]
-    if find_spec("keras"):
-        backends = ["TensorFlow"] if find_spec("tensorflow") else []
-        # A TensorFlow for the CPU alone is common beside a JAX that has an accelerator.
-        if not backends or platform != "cpu":
-            backends.append("JAX")
-        engines += [Engine(KERAS, precision, choice=name) for name in backends]
-    return engines
+    peer = Job("training", size, TORCH, precision)
+    torch = [peer._replace(variant=name) for name in ("compiled", "eager")]
+    keras = [peer._replace(library=KERAS, variant="TensorFlow")]
+    with_keras = find_spec("keras") and find_spec("tensorflow")
+    return torch * bool(find_spec("torch")) + keras * bool(with_keras)
 
 
 def missing_peers(options: Options) -> list[str]:
-    """In sentences, which peers do not run and why."""
+    """Sentences that say which peers were not measured, and why."""
     if not options.peers:
-        return ["PyTorch and Keras were not run: --no-peers."]
-    packages = {TORCH: "torch", KERAS: "keras"}
+        return ["PyTorch and Keras were not measured: --no-peers."]
     return [
-        f"{library} was not run: the package {package} is not installed."
-        for library, package in packages.items()
+        f"{library} was not measured: the package {package} is not installed."
+        for library, package in ((TORCH, "torch"), (KERAS, "keras"), (KERAS, "tensorflow"))
         if not find_spec(package)
     ]

@@ -1,47 +1,20 @@
-"""Operations of the network, and what devices can do."""
+"""Operations of the network, and operations per second that devices can do."""
 
-import re
 import time
+from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from twostage_jax.models.head import HIDDEN_UNITS
 from twostage_jax.models.mobilenet_v1 import BLOCKS, STEM_CHANNELS
-from twostage_jax.training.steps import PRECISIONS
-
-# Backward takes two products for each of forward: one for the input, one for the kernel.
-TRAINING = 3
-
-# Makers' dense peaks in teraflops, without sparsity: float32 outside of tensor cores, tf32 and
-# bfloat16 inside. A name stands before those that it contains.
-_TERAFLOPS = {
-    r"H100 PCIe": (51.2, 378, 756),
-    r"H100 NVL": (60, 418, 835),
-    r"H100|H200|GH200": (66.9, 494.7, 989.4),
-    r"B200": (75, 1125, 2250),
-    r"A100": (19.5, 156, 312),
-    r"L40S": (91.6, 183, 366),
-    r"L40\b": (90.5, 90.5, 181),
-    r"L4\b": (30.3, 60, 121),
-    r"A10\b|A10G": (31.2, 62.5, 125),
-    r"RTX 4090": (82.6, 82.6, 165.2),
-    r"RTX 3090": (35.6, 35.6, 71),
-    r"V100": (15.7, None, None),
-    r"T4": (8.1, None, None),
-    r"TPU v6": (None, None, 918),
-    r"TPU v5p?$": (None, None, 459),
-    r"TPU v5": (None, None, 197),
-    r"TPU v4": (None, None, 275),
-}
-_PRODUCT_SIDE = 2048
-_PRODUCTS_TIMED = 5
 
 
 def network_flops(width: float, pixels: int) -> int:
-    """Operations of one image's way forward through the network without its head.
+    """Operations of the forward pass of one image through the network without its head.
 
-    A multiply-add counts as two; batch norm, activations and pooling are left out, as is usual.
+    A multiply-add counts as two. Batch norm, activations and pooling are left out, as is usual.
     """
     channels = int(STEM_CHANNELS * width)
     side = -(-pixels // 2)
@@ -54,39 +27,27 @@ def network_flops(width: float, pixels: int) -> int:
     return 2 * products
 
 
-def head_flops(width: float, classes: int) -> int:
-    """Operations of one row of features' way forward through a head."""
-    return 2 * HIDDEN_UNITS * (feature_width(width) + classes)
+def training_flops(width: float, pixels: int, classes: int) -> int:
+    """Operations of a training step per image.
 
-
-def feature_width(width: float) -> int:
-    """Features of an image."""
-    return int(BLOCKS[-1][0] * width)
-
-
-def peak_of(kind: str, precision: str) -> float | None:
-    """Operations a second that the maker names for a device; None: not known.
-
-    Args:
-        kind: of the device, as JAX names it.
-        precision: one of `PRECISIONS`.
+    The backward pass has two products for each product of the forward pass: one for the gradient of
+    the input, one for that of the kernel.
     """
-    for name, peaks in _TERAFLOPS.items():
-        if re.search(name, kind):
-            peak = peaks[PRECISIONS.index(precision)]
-            return None if peak is None else 1e12 * peak
-    return None
+    head = 2 * HIDDEN_UNITS * (int(BLOCKS[-1][0] * width) + classes)
+    return 3 * (network_flops(width, pixels) + head)
 
 
-def measured_peak() -> float:
-    """Operations a second of a large float32 matrix product: what this CPU can do, in practice."""
-    side = _PRODUCT_SIDE
-    x = jnp.ones((side, side))
-    product = jax.jit(lambda x: jnp.matmul(x, x, precision="highest"))
-    seconds = []
-    product(x).block_until_ready()
-    for _ in range(_PRODUCTS_TIMED):
-        started = time.perf_counter()
-        product(x).block_until_ready()
-        seconds.append(time.perf_counter() - started)
-    return 2 * side**3 / min(seconds)
+def measure_peaks(precisions: Sequence[str], side: int, products: int = 5) -> dict[str, float]:
+    """Operations per second of the fastest of some products of large matrices, by precision."""
+    peaks = {}
+    for precision in precisions:
+        x = jnp.ones((side, side), jnp.bfloat16 if precision == "bfloat16" else jnp.float32)
+        named = {"float32": "highest", "tf32": "tensorfloat32"}.get(precision)
+        product = jax.jit(partial(jnp.matmul, precision=named))
+        seconds = []
+        for _ in range(1 + products):  # the first one compiles
+            started = time.perf_counter()
+            product(x, x).block_until_ready()
+            seconds.append(time.perf_counter() - started)
+        peaks[precision] = 2 * side**3 / min(seconds[1:])
+    return peaks

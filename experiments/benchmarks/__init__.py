@@ -1,1 +1,1 @@
-"""What the benchmarks share: the device, processes, memory, how numbers are printed and drawn."""
+"""What the benchmarks share: options, worker processes that take turns, and documents."""

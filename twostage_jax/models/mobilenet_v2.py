@@ -46,7 +46,7 @@ EXPANSION = 6  # of every block but the first
 DIVISOR = 8
 
 
-def divisible(channels: float) -> int:
+def divisible(channels: float | int) -> int:
     """Rounds to the nearest multiple of 8, at least 8, and never down by more than 10 %."""
     rounded = max(DIVISOR, int(channels + DIVISOR / 2) // DIVISOR * DIVISOR)
     return rounded if rounded >= 0.9 * channels else rounded + DIVISOR

@@ -66,7 +66,7 @@ def make_sampler(name: str, *, seed: int, k_neighbors: int):
     Args:
         name: its short name.
         seed: its random stream, if it draws at all.
-        k_neighbors: neighbors that an over-sampler interpolates towards; other samplers keep the
+        k_neighbors: neighbors that an over-sampler interpolates toward; other samplers keep the
             number of neighbors of their definition.
 
     Raises:

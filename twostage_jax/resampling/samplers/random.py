@@ -3,7 +3,6 @@
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Shaped
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import validate_data
 
@@ -11,43 +10,9 @@ from twostage_jax.resampling.plan import Plan
 from twostage_jax.resampling.samplers.base import (
     OverSampler,
     PlanSampler,
-    Targets,
     UnderSampler,
     keep_of_classes,
 )
-
-
-def random_undersample(
-    y: Shaped[np.ndarray, " n"], targets: Targets, random_state: Any, replacement: bool = False
-) -> Plan:
-    """Keeps a random part of each class in `targets`, and all of the other classes.
-
-    Args:
-        y: class of each sample.
-        targets: number of samples to keep, in the order of the classes.
-        random_state: seed or NumPy `RandomState`, whose stream all classes share.
-        replacement: whether a sample may be drawn more than once.
-    """
-    random = check_random_state(random_state)
-    kept = {}
-    for label, size in targets.items():
-        members = np.flatnonzero(y == label)
-        kept[label] = members[random.choice(len(members), size=size, replace=replacement)]
-    return keep_of_classes(y, kept)
-
-
-def random_oversample(y: Shaped[np.ndarray, " n"], targets: Targets, random_state: Any) -> Plan:
-    """Adds copies, drawn with replacement, to each class in `targets`.
-
-    Args:
-        y: class of each sample.
-        targets: number of copies to add, in the order of the classes.
-        random_state: seed or NumPy `RandomState`, whose stream all classes share.
-    """
-    random = check_random_state(random_state)
-    rows = [np.arange(len(y))]
-    rows += [random.choice(np.flatnonzero(y == label), size=n) for label, n in targets.items()]
-    return Plan.of_kept(y, np.concatenate(rows))
 
 
 class _AnyFeatures(PlanSampler):
@@ -98,7 +63,12 @@ class RandomUnderSampler(_AnyFeatures, UnderSampler):
         self.replacement = replacement
 
     def _decide(self, x, y) -> Plan:
-        return random_undersample(y, self.sampling_strategy_, self.random_state, self.replacement)
+        random = check_random_state(self.random_state)
+        kept = {}
+        for label, size in self.sampling_strategy_.items():
+            members = np.flatnonzero(y == label)
+            kept[label] = members[random.choice(len(members), size, self.replacement)]
+        return keep_of_classes(y, kept)
 
 
 class RandomOverSampler(_AnyFeatures, OverSampler):
@@ -120,7 +90,11 @@ class RandomOverSampler(_AnyFeatures, OverSampler):
         self.random_state = random_state
 
     def _decide(self, x, y) -> Plan:
-        return random_oversample(y, self.sampling_strategy_, self.random_state)
+        random = check_random_state(self.random_state)
+        rows = [np.arange(len(y))]
+        for label, size in self.sampling_strategy_.items():
+            rows.append(random.choice(np.flatnonzero(y == label), size))
+        return Plan.of_kept(y, np.concatenate(rows))
 
     def _take(self, X, plan: Plan) -> Any:
         rows = super()._take(X, plan)

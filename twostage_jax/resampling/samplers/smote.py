@@ -74,44 +74,11 @@ def _interpolate(
     return Plan(base, lists[first, second], step, y[base])
 
 
-def require_grown_classes(
-    y: Shaped[np.ndarray, " n"], targets: Targets, k: int, sampler: str
-) -> None:
-    """Checks that each class that grows has more than k samples, so that each has k neighbors.
-
-    Raises:
-        InputError: one has k or fewer.
-    """
+def _require_growing(y: Shaped[np.ndarray, " n"], targets: Targets, k: int, sampler: str) -> None:
+    """Checks that each class that grows has more than k samples, so that each has k neighbors."""
     for label, size in targets.items():
         if size:
             require_samples(f"class {label}", np.count_nonzero(y == label), k + 1, k, sampler)
-
-
-def smote(
-    y: Shaped[np.ndarray, " n"],
-    targets: Targets,
-    random_state: Any,
-    neighbors: Int[np.ndarray, "n k"],
-) -> Plan:
-    """Adds synthetic samples to each class in `targets` (Chawla et al., 2002).
-
-    Args:
-        y: class of each sample.
-        targets: number of samples to add, in the order of the classes.
-        random_state: seed or NumPy `RandomState`; a seed starts anew for each class.
-        neighbors: rows of the k nearest neighbors of the same class, nearest first.
-
-    Raises:
-        InputError: a class that grows has k or fewer samples.
-    """
-    require_grown_classes(y, targets, neighbors.shape[1], "SMOTE")
-    parts = [Plan.of_all(y)]
-    for label, size in targets.items():
-        if size:
-            members = np.flatnonzero(y == label)
-            random = check_random_state(random_state)
-            parts.append(_interpolate(y, members, neighbors[members], size, random))
-    return Plan.concatenate(parts)
 
 
 # A number of neighbors, or an object that searches.
@@ -168,7 +135,7 @@ class SMOTE(OverSampler):
             return super().plan(X, y)
         X, y = self._validated(X, y)
         self._require_lists(y, neighbors)
-        return smote(y, self.sampling_strategy_, self.random_state, neighbors)
+        return self._between(y, neighbors)
 
     def _require_lists(self, y, neighbors) -> None:
         expected = (len(y), list_length(self.k_neighbors))
@@ -186,13 +153,20 @@ class SMOTE(OverSampler):
                 )
 
     def _require(self, y, targets) -> None:
-        require_grown_classes(y, targets, list_length(self.k_neighbors), "SMOTE")
+        _require_growing(y, targets, list_length(self.k_neighbors), "SMOTE")
 
     def _decide(self, x, y) -> Plan:
-        targets = self.sampling_strategy_
-        growing = [label for label, size in targets.items() if size]
-        lists = class_neighbor_lists(x, y, self.k_neighbors, growing)
-        return smote(y, targets, self.random_state, lists)
+        growing = [label for label, size in self.sampling_strategy_.items() if size]
+        return self._between(y, class_neighbor_lists(x, y, self.k_neighbors, growing))
+
+    def _between(self, y, neighbors) -> Plan:
+        parts = [Plan.of_all(y)]
+        for label, size in self.sampling_strategy_.items():
+            if size:
+                members = np.flatnonzero(y == label)
+                random = check_random_state(self.random_state)
+                parts.append(_interpolate(y, members, neighbors[members], size, random))
+        return Plan.concatenate(parts)
 
 
 class BorderlineSMOTE(OverSampler):
@@ -301,7 +275,7 @@ class ADASYN(OverSampler):
         self.n_neighbors = n_neighbors
 
     def _require(self, y, targets) -> None:
-        require_grown_classes(y, targets, list_length(self.n_neighbors), "ADASYN")
+        _require_growing(y, targets, list_length(self.n_neighbors), "ADASYN")
 
     def _decide(self, x, y) -> Plan:
         random = check_random_state(self.random_state)
