@@ -165,17 +165,18 @@ def finish(
     # The tables hold all records of the folder: parts of a study add up.
     records = read_records(study.folder.records)
     description = study.check_folder()
-    written = tables.write_tables(
-        study.folder.path,
+    made = tables.make_tables(
         records,
         expected=record_keys(study.networks),
         why_absent=paper.why_not_comparable(
             description.settings, description.class_counts, records, options.test_fold
         ),
+        recipes=description.recipes,
         test=options.test_fold,
     )
+    tables.write_tables(study.folder.path, made)
     # Rich would cut off columns where it finds no terminal and assumes a width of 80.
-    Console(highlight=False, width=max(console.width, 120)).print(tables.screen(written))
+    Console(highlight=False, width=max(console.width, 120)).print(tables.screen(made))
     page = report.draw()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak *= 1 if sys.platform == "darwin" else 1024
