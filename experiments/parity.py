@@ -25,11 +25,11 @@ from jaxtyping import Int, Shaped
 from PIL import Image, ImageDraw, ImageFont
 from sklearn.metrics.pairwise import euclidean_distances
 from threadpoolctl import threadpool_limits
+from twostage_jax.data.sources.synthetic import CLASS_NAMES, draw_tile
 
 import twostage_jax
 from experiments.benchmarks import document
 from experiments.command import run_command
-from twostage_jax.data.sources.synthetic import CLASS_NAMES, draw_tile
 from twostage_jax.support.errors import InputError, require_known
 from twostage_jax.support.files import write_atomically
 from twostage_jax.support.streams import derive
