@@ -30,19 +30,19 @@ class Options:
     """
 
     preset: str
-    """demo (synthetic images, minutes on a CPU), quick (a small network on any images, under an
+    """demo (handwritten digits, minutes on a CPU), quick (a small network on any images, under an
     hour on a CPU) or paper (everything). Other options override it. The default is paper where JAX
     finds an accelerator, else demo."""
     accelerator: str = "auto"
     """Where to run: auto (what JAX finds), cpu, gpu or tpu."""
 
     dataset: str = "colorectal_histology"
-    """colorectal_histology (the paper's), folder (any folder of class folders) or synthetic."""
+    """colorectal_histology (the paper's), folder (any folder of class folders) or digits."""
     data_dir: Path | None = None
     """folder: the folder of class folders. colorectal_histology: the unpacked Zenodo archive, or
     where TensorFlow Datasets keeps its data."""
-    images_per_class: int = 250
-    """synthetic: images to draw per class."""
+    images_per_class: int | None = None
+    """digits: how many images to take per class; by default all."""
     image_size: int = 150
     """Side of the images in pixels; others are resized once, and cropped to a square."""
     weights: str = "imagenet"
@@ -93,12 +93,12 @@ PRESETS = {
     # batch-norm momentum would need hundreds of epochs.
     "demo": Options(
         preset="demo",
-        dataset="synthetic",
+        dataset="digits",
         weights="random",
-        image_size=64,
+        image_size=32,
         scenarios=("half_minority",),
         ratios=(10.0,),
-        folds=2,
+        folds=3,
         protocol=Protocol(width=0.25, epochs=12, learning_rate=2e-3, bn_momentum=0.9),
     ),
     "quick": Options(
@@ -176,7 +176,7 @@ def _require_numbers(options: Options) -> None:
     protocol = options.protocol
     positive = {
         "image-size": options.image_size,
-        "images-per-class": options.images_per_class,
+        "images-per-class": 1 if options.images_per_class is None else options.images_per_class,
         "members": 1 if options.members == "auto" else options.members,
         "width": protocol.width,
         "epochs": protocol.epochs,

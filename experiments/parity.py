@@ -24,7 +24,7 @@ import twostage_jax
 from experiments.benchmarks import document
 from experiments.command import run_command
 from tests.sampler_grid import STRATEGIES, VARIANTS, Case, compare, expectation, make_data
-from twostage_jax.data.sources.synthetic import CLASS_NAMES, draw_tile
+from twostage_jax.data import sources
 from twostage_jax.support.errors import InputError, require_known
 from twostage_jax.support.files import write_atomically
 
@@ -145,10 +145,9 @@ _TILE, _ZOOM, _GAP, _HEAD = 84, 2, 9, 42
 
 def picture() -> bytes:
     """A synthetic image between two uint8 images of a class, by both libraries, as a PNG file."""
-    label, others = (CLASS_NAMES.index(name) for name in ("adipose", "lympho"))
-    drawn = [(label, index) for index in range(7)] + [(others, index) for index in range(10)]
-    x = np.stack([draw_tile(c, index=i, image_size=_TILE, seed=0) for c, i in drawn])
-    y = np.array([c for c, _ in drawn])
+    digits = sources.load("digits", image_size=_TILE, images_per_class=10)
+    rows = np.flatnonzero(digits.labels < 2)[:17]  # ten of one class and seven of the other
+    x, y = digits.images[rows], digits.labels[rows]
     theirs = imblearn.over_sampling.SMOTE(random_state=0).fit_resample(x.reshape(len(x), -1), y)[0]
     sampler = twostage_jax.SMOTE(random_state=0)
     ours, plan = sampler.fit_resample(x, y)[0], sampler.plan(x, y)

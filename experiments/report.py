@@ -26,7 +26,7 @@ class Options:
     """
 
     results: tyro.conf.Positional[Path]
-    """The study's folder, such as results/demo-synthetic."""
+    """The study's folder, such as results/demo-digits."""
     watch: bool = False
     """Wait for the study, and make the page again whenever there are new records, until Ctrl-C."""
     interval: float = 30.0

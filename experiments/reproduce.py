@@ -143,7 +143,6 @@ def make_study(options: Options) -> Study:
         options.dataset,
         data_dir=options.data_dir,
         image_size=options.image_size,
-        seed=options.protocol.seed,
         images_per_class=options.images_per_class,
     )
     protocol, cache = options.protocol, options.checkpoints / "weights"

@@ -37,7 +37,7 @@ def unchecked_types():
 
 @pytest.fixture(scope="session")
 def small_image_set():
-    """Eight classes of twelve synthetic textures, 32 pixels wide."""
-    from twostage_jax.data.sources import synthetic
+    """Eight classes of twelve textures, 32 pixels wide."""
+    from textures import textures
 
-    return synthetic.generate(image_size=32, seed=0, images_per_class=12)
+    return textures(images_per_class=12)

@@ -27,7 +27,7 @@ def data(tmp_path_factory) -> Path:
     """Data of the cases, as small as they can be."""
     folder = tmp_path_factory.mktemp("benchmark")
     for kind in ("images", "large"):
-        data_module.make_data(kind, folder / kind, dataset="synthetic", data_dir=None, scale=0.001)
+        data_module.make_data(kind, folder / kind, dataset="digits", data_dir=None, scale=0.001)
     return folder
 
 

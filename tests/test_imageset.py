@@ -1,4 +1,4 @@
-"""Image sets, and the sources that need no network: folders and synthetic textures."""
+"""Image sets, and the sources that need no network: folders and the digits."""
 
 import hashlib
 from pathlib import Path
@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from twostage_jax.data import sources
 from twostage_jax.data.image_set import ImageSet
-from twostage_jax.data.sources import folder, synthetic
+from twostage_jax.data.sources import folder
 from twostage_jax.support.errors import InputError
 
 
@@ -283,62 +284,30 @@ def test_folder_that_cannot_be_read(tmp_path):
         assert "\n" not in str(caught.value), name
 
 
-# --- Synthetic textures ---
+# --- Digits ---
 
 
-def draw(**changes) -> ImageSet:
-    return synthetic.generate(**{"image_size": 32, "seed": 5, "images_per_class": 4} | changes)
+def test_the_digits_are_scikit_learns_enlarged():
+    image_set = sources.load("digits", images_per_class=30)
+    assert image_set.images.shape == (300, 32, 32, 3)
+    assert image_set.class_names == tuple("0123456789")
+    raw = load_digits()
+    for row in (0, 42, 299):
+        image, label = image_set.images[row], image_set.labels[row]
+        assert (image == image[..., :1]).all(), "gray"
+        original = int(image_set.names[row].split("/")[1])
+        assert raw.target[original] == label
+        small = image[..., 0].reshape(8, 4, 8, 4).mean((1, 3))
+        assert np.corrcoef(small.ravel(), raw.images[original].ravel())[0, 1] > 0.95
 
 
-def test_synthetic_shape_and_classes():
-    image_set = draw()
-    assert image_set.images.shape == (32, 32, 32, 3)
-    assert image_set.class_names == synthetic.CLASS_NAMES
-    assert list(image_set.class_counts) == [4] * 8
-    assert len({tile.tobytes() for tile in image_set.images}) == 32
-
-
-def test_synthetic_tile_does_not_depend_on_how_many():
-    few, many = draw(images_per_class=2), draw()
-    rows = [many.names.index(name) for name in few.names]
-    np.testing.assert_array_equal(few.images, many.images[rows])
-
-
-def test_synthetic_seed():
-    assert draw().fingerprint == draw().fingerprint
-    assert draw().fingerprint != draw(seed=6).fingerprint
-
-
-def test_synthetic_colors_are_those_of_the_stains():
-    """Empty is bright, tumor dark, lymphocytes are blue, stroma is pink; and classes overlap."""
-    tiles = draw(images_per_class=30)
-    means = tiles.images.mean((1, 2)).reshape(8, 30, 3)
-    by_class = dict(zip(tiles.class_names, means, strict=True))
-    light = {name: values.mean() for name, values in by_class.items()}
-    assert min(light, key=light.get) == "tumor"
-    assert max(light, key=light.get) == "empty"
-    redness = {name: (v[:, 0] - v[:, 2]).mean() for name, v in by_class.items()}
-    assert redness["stroma"] > redness["complex"] > redness["lympho"]
-    brightness = tiles.images.mean((1, 2, 3)).reshape(8, 30)
-    for one, other in (("tumor", "lympho"), ("stroma", "mucosa"), ("mucosa", "complex")):
-        a = brightness[synthetic.CLASS_NAMES.index(one)]
-        b = brightness[synthetic.CLASS_NAMES.index(other)]
-        assert a.min() < b.max(), (one, other)
-        assert b.min() < a.max(), (one, other)
-
-
-@pytest.mark.parametrize("size", [16, 33, 150])
-def test_synthetic_sizes(size):
-    for label in range(8):
-        assert synthetic.draw_tile(label, index=0, image_size=size, seed=0).shape == (size, size, 3)
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"image_size": 15}, {"seed": -1}, {"images_per_class": 0}], ids=str
-)
-def test_synthetic_refuses_numbers_out_of_range(wrong):
-    with pytest.raises(InputError, match=str(next(iter(wrong.values())))):
-        draw(**wrong)
+def test_the_digits_are_all_unless_fewer_are_asked_for():
+    everything = sources.load("digits", image_size=8)
+    assert len(everything) == 1797
+    assert everything.images.shape[1:] == (8, 8, 3)
+    few = sources.load("digits", image_size=8, images_per_class=4)
+    rows = [everything.names.index(name) for name in few.names]
+    np.testing.assert_array_equal(few.images, everything.images[rows])
 
 
 # --- load ---
@@ -346,19 +315,17 @@ def test_synthetic_refuses_numbers_out_of_range(wrong):
 
 def test_load_by_name(two_classes):
     assert sources.load("folder", data_dir=two_classes).class_names == ("a", "b")
-    drawn = sources.load("synthetic", seed=5, image_size=32, images_per_class=4)
-    assert drawn.fingerprint == draw().fingerprint
-    default = sources.load("synthetic", images_per_class=1)
-    assert default.images.shape == (8, synthetic.DEFAULT_SIZE, synthetic.DEFAULT_SIZE, 3)
 
 
 def test_load_refuses(two_classes):
-    with pytest.raises(InputError, match="unknown dataset 'syntetic'; did you mean synthetic"):
-        sources.load("syntetic")
+    with pytest.raises(InputError, match="unknown dataset 'digit'; did you mean digits"):
+        sources.load("digit")
     with pytest.raises(InputError, match="'folder' without a data dir"):
         sources.load("folder")
     with pytest.raises(InputError, match="leave the data dir out"):
-        sources.load("synthetic", data_dir=two_classes)
+        sources.load("digits", data_dir=two_classes)
+    with pytest.raises(InputError, match="0 images per class; expected 1 or more"):
+        sources.load("digits", images_per_class=0)
     with pytest.raises(InputError, match="image size 0"):
         sources.load("folder", data_dir=two_classes, image_size=0)
 

@@ -142,7 +142,7 @@ def test_an_output_that_cannot_be_written_is_one_clear_line(run, tmp_path):
 
 
 def test_a_folder_of_other_settings_is_refused(run, tmp_path):
-    study = tmp_path / "results" / "demo-synthetic" / "study.json"
+    study = tmp_path / "results" / "demo-digits" / "study.json"
     study.parent.mkdir(parents=True)
     study.write_text('{"settings": {"epochs": 99}, "commands": []}')
     for more in ([], ["--dry-run"]):
@@ -156,7 +156,7 @@ def test_a_study_that_diverges_ends_with_status_1_and_says_so(run, tmp_path):
     status, out, _ = run(*SMALL, "--approaches", "is_rus", "--learning-rate", "1e30")
     assert status == 1
     assert "1 records failed" in out
-    study = tmp_path / "results" / "demo-synthetic"
+    study = tmp_path / "results" / "demo-digits"
     assert "1 failed" in (study / "tables.md").read_text()
     assert f"the report to look at: {study.relative_to(tmp_path)}/report/index.html" in out
     assert "0 of 1 records done, 1 failed" in (study / "report" / "index.html").read_text()
@@ -170,7 +170,7 @@ def test_a_report_that_fails_does_not_take_the_study_along(run, tmp_path, monkey
     status, out, _ = run(*SMALL, "--approaches", "is_rus", "--epochs", "1")
     assert status == 0
     assert "no report: no font (the study is not affected" in out
-    assert (tmp_path / "results" / "demo-synthetic" / "tables.md").exists()
+    assert (tmp_path / "results" / "demo-digits" / "tables.md").exists()
 
 
 def start(folder: Path, output: str, *before: str) -> subprocess.Popen:
@@ -232,7 +232,7 @@ def test_the_demo_means_something_within_three_minutes(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=600)
     assert time.monotonic() - started < 180
-    table = (tmp_path / "results" / "demo-synthetic" / "table2.csv").read_text()
+    table = (tmp_path / "results" / "demo-digits" / "table2.csv").read_text()
     baseline = re.search(r"^baseline,AvAcc,([\d.]+),", table, re.MULTILINE)
     assert float(baseline[1]) >= 0.6
 

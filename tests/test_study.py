@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 from records import same_result
+from textures import textures
 
-from twostage_jax.data import sources
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.study import jobs
 from twostage_jax.study.approaches import PAPER, find
@@ -39,13 +39,13 @@ def only(*names: str, scope: Scope = SMALL, **changes) -> Scope:
 
 @pytest.fixture(scope="module")
 def images() -> ImageSet:
-    return sources.load("synthetic", image_size=32, images_per_class=20)
+    return textures()
 
 
 def make_study(folder, image_set, scope=SMALL, output="out", **changes) -> Study:
     return Study(
         image_set,
-        "synthetic",
+        "textures",
         dataclasses.replace(PROTOCOL, **changes),
         None,
         scope,
@@ -211,9 +211,8 @@ def test_a_folder_of_other_settings_is_refused_and_of_another_scope_is_not(make,
         make(epochs=3).open("other")
     with pytest.raises(InputError, match=r"network is 'mobilenet_v1' there and 'mobilenet_v2'"):
         make(network="mobilenet_v2").open("other")
-    others = sources.load("synthetic", image_size=32, images_per_class=20, seed=1)
     with pytest.raises(InputError, match="fingerprint is"):
-        make(image_set=others).open("other images")
+        make(image_set=textures(seed=1)).open("other images")
     assert make().check_folder().commands == ["first", "more folds"]
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from textures import textures
 
-from twostage_jax.data import sources
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.support.streams import derive
 from twostage_jax.training.protocol import Protocol, complete_settings
@@ -37,8 +37,9 @@ def test_a_call_has_at_least_one_step_and_grows_at_most_fourfold(times):
 
 @pytest.fixture(scope="module")
 def trainer() -> Trainer:
-    images = sources.load("synthetic", image_size=32, images_per_class=12)
-    return Trainer(images, Protocol(width=0.125, epochs=1, batch_size=8), None)
+    return Trainer(
+        textures(images_per_class=12), Protocol(width=0.125, epochs=1, batch_size=8), None
+    )
 
 
 def test_a_plan_larger_than_balanced_classes_trains_all_its_rows(trainer, tmp_path):

@@ -46,7 +46,7 @@ class Options(common.Options):
     seconds: float = 3
     """Length of a turn."""
     images_per_class: int = 125
-    """synthetic: images to draw per class."""
+    """digits: how many images to take per class."""
 
     def on(self, platform: str) -> "Options":
         """These options with the defaults of a platform."""

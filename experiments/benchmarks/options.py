@@ -22,8 +22,8 @@ class Options:
 
     rounds: int = 3
     """Turns of every participant."""
-    dataset: str = "synthetic"
-    """Images: synthetic (drawn), folder (any folder of class folders) or colorectal_histology."""
+    dataset: str = "digits"
+    """Images: digits, folder (any folder of class folders) or colorectal_histology."""
     data_dir: Path | None = None
     """Folder of the images, as for experiments.reproduce."""
     accelerator: Literal["auto", "cpu", "gpu", "tpu"] = "auto"

@@ -113,7 +113,7 @@ def read_results(folder: Path) -> Results:
     if description is None:
         raise InputError(
             f"found no study.json in {folder}; expected the folder of a study, such as "
-            "results/demo-synthetic; check the path"
+            "results/demo-digits; check the path"
         )
     records = read_records(paths.records) if paths.records.exists() else []
     for record in records:

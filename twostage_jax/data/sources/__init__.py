@@ -4,14 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from twostage_jax.data.image_set import ImageSet
-from twostage_jax.data.sources import colorectal, folder, synthetic
+from twostage_jax.data.sources import colorectal, digits, folder
 from twostage_jax.data.sources.options import SourceOptions
 from twostage_jax.support.errors import InputError, require_known
 
 SOURCES: dict[str, Callable[[SourceOptions], ImageSet]] = {
     "colorectal_histology": colorectal.read,
+    "digits": digits.read,
     "folder": folder.read,
-    "synthetic": synthetic.read,
 }
 """The sources that `load` knows."""
 
@@ -37,8 +37,7 @@ def load(
     *,
     data_dir: Path | None = None,
     image_size: int | None = None,
-    seed: int = SourceOptions.seed,
-    images_per_class: int = SourceOptions.images_per_class,
+    images_per_class: int | None = None,
 ) -> ImageSet:
     """Reads or generates an image set.
 
@@ -46,8 +45,7 @@ def load(
         dataset: a name in `SOURCES`.
         data_dir: where the images are; `SourceOptions` says what each source makes of it.
         image_size: side of the square images, in pixels; None for the size that they have.
-        seed: of generated images.
-        images_per_class: number of generated images of each class.
+        images_per_class: how many images of each class `digits` takes; None for all.
 
     Returns:
         Image set with images uint8 n x h x w x 3.
@@ -58,4 +56,4 @@ def load(
     read = SOURCES[require_known("dataset", dataset, SOURCES)]
     if image_size is not None and image_size < 1:
         raise InputError(f"image size {image_size}; expected a number of pixels from 1 up")
-    return read(SourceOptions(data_dir, image_size, seed, images_per_class))
+    return read(SourceOptions(data_dir, image_size, images_per_class))

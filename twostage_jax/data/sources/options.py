@@ -10,11 +10,8 @@ class SourceOptions:
 
     data_dir: Path | None = None
     """`folder`: the folder of class folders. `colorectal_histology`: the unpacked Zenodo archive,
-    or the data dir of TensorFlow Datasets (None: its default). `synthetic`: must be None."""
+    or the data dir of TensorFlow Datasets (None: its default). `digits`: must be None."""
     image_size: int | None = None
-    """Side of the square images, in pixels. None: the size that the images have; `synthetic` then
-    draws `synthetic.DEFAULT_SIZE`."""
-    seed: int = 0
-    """Seed of `synthetic`; the other sources have no randomness."""
-    images_per_class: int = 250
-    """Images per class of `synthetic`; the other sources return all that they find."""
+    """Side of the square images, in pixels. None: the size that they have; 32 for `digits`."""
+    images_per_class: int | None = None
+    """How many images of each class `digits` takes; None: all. Other sources return all."""
