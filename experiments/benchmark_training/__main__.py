@@ -18,7 +18,6 @@ from experiments.benchmarks import document
 from experiments.benchmarks.options import run
 from experiments.benchmarks.turns import alternate, run_once
 from twostage_jax.data import sources
-from twostage_jax.training.protocol import Protocol
 
 PROGRAM = "python -m experiments.benchmark_training"
 _PACKAGES = ("jax", "flax", "numpy", "torch", "keras", "tensorflow", "tensorflow-cpu")
@@ -68,7 +67,7 @@ def make_data(folder: Path, options: Options) -> tuple[dict[Size, Path], int]:
     given = {name: getattr(options, name) for name in ("dataset", "data_dir", "images_per_class")}
     for size in (Size(*pair) for pair in options.sizes):
         print(f"{size}: making the data", flush=True)
-        found = sources.load(image_size=size.pixels, seed=Protocol().seed, **given)
+        found = sources.load(image_size=size.pixels, **given)
         files[size] = folder / f"{size.width:g}-{size.pixels}.npz"
         np.savez(files[size], images=found.images, labels=found.labels)
         classes = found.num_classes

@@ -5,6 +5,8 @@ Repository; the set's test part). They are 8 x 8 pixels with 17 gray levels; her
 and repeated over the three channels.
 """
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -36,7 +38,7 @@ def read(options: SourceOptions) -> ImageSet:
         )
     if options.images_per_class is not None and options.images_per_class < 1:
         raise InputError(f"{options.images_per_class} images per class; expected 1 or more")
-    digits = load_digits()
+    digits: Any = load_digits()
     side = options.image_size or DEFAULT_SIZE
     rows = np.concatenate(
         [np.flatnonzero(digits.target == label)[: options.images_per_class] for label in range(10)]
