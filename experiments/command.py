@@ -6,9 +6,7 @@ from collections.abc import Callable
 from twostage_jax.support.errors import InputError
 
 
-def run_command(
-    work: Callable[[], int], interrupted: str, advice: str = "", prefix: str = ""
-) -> int:
+def run_command(work: Callable[[], int], interrupted: str, advice: str = "") -> int:
     """Does the work of a command and returns its exit status.
 
     The status is 2 for bad input or a machine that cannot go on, 130 for an interruption, and
@@ -18,16 +16,15 @@ def run_command(
         work: gives a status, or raises.
         interrupted: the line printed for an interruption.
         advice: added to what the operating system refused.
-        prefix: put before error messages, such as `process 1 of 2: `.
     """
     try:
         return work()
     except InputError as error:
-        print(f"error: {prefix}{error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {prefix}{where}{error.strerror or error}{advice}", file=sys.stderr)
+        print(f"error: {where}{error.strerror or error}{advice}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\n{interrupted}", file=sys.stderr)

@@ -14,7 +14,6 @@ from twostage_jax.evaluation.tables import TESTS
 from twostage_jax.models.backbones import find_backbone
 from twostage_jax.study.approaches import PAPER, find
 from twostage_jax.study.jobs import Scope
-from twostage_jax.study.rendezvous import require_consistent
 from twostage_jax.support.errors import InputError, require_known
 from twostage_jax.training.protocol import Protocol
 from twostage_jax.training.steps import PRECISIONS
@@ -73,14 +72,6 @@ class Options:
     checkpoints: Path = Path("checkpoints")
     """Folder of the weights cache, of checkpoints of training in flight and of compiled
     programs."""
-    coordinator: str | None = None
-    """HOST:PORT of process 0, for a study spread over several processes; all share the folders
-    --output and --checkpoints. Not needed where JAX recognizes the cluster: Slurm, Open MPI, TPU
-    pods, GKE."""
-    num_processes: int | None = None
-    """How many processes there are; 1 is this one alone, even in a cluster."""
-    process_id: int | None = None
-    """Which process this is, from 0. Process 0 makes the tables and the report."""
     dry_run: bool = False
     """Print what there is to do, what is done and the device memory needed, and stop."""
 
@@ -154,7 +145,6 @@ def parse(arguments: Sequence[str], preset: str) -> Options:
 def _validate(options: Options) -> None:
     _require_names(options)
     _require_numbers(options)
-    require_consistent(options.coordinator, options.num_processes, options.process_id)
     backbone = find_backbone(options.protocol.network)
     backbone.check_width(options.protocol.width)
     if options.image_size < backbone.min_image_size:

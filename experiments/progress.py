@@ -27,7 +27,6 @@ class _Count:
         self.networks = sum(map(len, groups))
         self.images = image_passes(groups, epochs)
         self.done = 0
-        self.failed = 0
         self._trained = 0
         self._started = time.perf_counter()
 
@@ -54,8 +53,7 @@ def run_and_show(
     study: Study,
     groups: list[Group],
     after_group: Callable[[Group], None],
-    prefix: str = "",
-) -> int:
+) -> None:
     """Runs groups of a study, showing how far they are.
 
     Args:
@@ -63,10 +61,6 @@ def run_and_show(
         study: that they belong to.
         groups: to run.
         after_group: called with each that is done; a group may be done in parts.
-        prefix: of every line; where it is not empty, there are lines on a terminal, too.
-
-    Returns:
-        How many of their records are failed ones.
     """
     count = _Count(groups, study.protocol.epochs)
     columns = (
@@ -76,8 +70,8 @@ def run_and_show(
         _ImagesPerSecond(),
         TimeRemainingColumn(),
     )
-    disabled = bool(prefix) or not console.is_terminal
-    with Progress(*columns, console=console, disable=disabled, speed_estimate_period=60) as bar:
+    plain = not console.is_terminal
+    with Progress(*columns, console=console, disable=plain, speed_estimate_period=60) as bar:
         task = bar.add_task("", total=count.images)
 
         def advance(event: Advance) -> None:
@@ -89,12 +83,10 @@ def run_and_show(
 
         for event in study.run(groups, advance):
             count.done += len(event.group)
-            count.failed += event.failed
             bar.update(task, description=f"{count.done} of {count.networks} networks")
-            if disabled:
-                console.print(prefix + count.line(event), markup=False)
+            if plain:
+                console.print(count.line(event), markup=False)
             after_group(event.group)
-    return count.failed
 
 
 def _title(group: Group) -> str:

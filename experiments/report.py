@@ -11,6 +11,7 @@ import tyro
 
 from experiments.command import run_command
 from twostage_jax.report import write_report
+from twostage_jax.study.folder import StudyFolder
 from twostage_jax.support.errors import InputError
 
 PROGRAM = "python -m experiments.report"
@@ -20,30 +21,30 @@ PROGRAM = "python -m experiments.report"
 class Options:
     """Turns a study's records into one HTML page, RESULTS/report/index.html.
 
-    Its figures lie beside it as SVG, its tables as CSV. A study that is not finished gives a
-    partial report, which says what is missing.
+    The figures are written beside it as SVG, the tables as CSV. The report of an unfinished study
+    says what is missing.
     """
 
     results: tyro.conf.Positional[Path]
     """The study's folder, such as results/demo-synthetic."""
     watch: bool = False
-    """Make the page again whenever records have come, until Ctrl-C; wait for the first ones."""
+    """Wait for the study, and make the page again whenever there are new records, until Ctrl-C."""
     interval: float = 30.0
-    """Seconds between two looks for new records, with --watch."""
+    """Seconds between two checks for new records, with --watch."""
     beside: Path | None = None
-    """Folder of a study whose settings differ in precision only, such as float32 beside bfloat16:
-    the page gets a section on what the precision changes."""
+    """Folder of a study that differs in precision only, such as float32 beside bfloat16; adds a
+    section on what the precision changes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status.
 
-    0: the page is written, or watching was ended. 2: bad input, or a file that cannot be written.
-    130: interrupted while it was drawn.
+    The status is 0 if the page is written or watching was ended, 2 for bad input or a file that
+    cannot be written, and 130 for an interruption while the page was drawn.
     """
     options = tyro.cli(Options, prog=PROGRAM, args=arguments)
     return run_command(
-        partial(_report, options), "interrupted", "; mend this and start the command again"
+        partial(_report, options), "interrupted", "; correct this and run the command again"
     )
 
 
@@ -53,7 +54,7 @@ def _report(options: Options) -> int:
         return 0
     try:
         watch(options.results, options.interval, options.beside)
-    except KeyboardInterrupt:  # how one stops watching
+    except KeyboardInterrupt:  # the way to stop watching
         print()
     return 0
 
@@ -61,19 +62,21 @@ def _report(options: Options) -> int:
 def watch(results: Path, interval: float, beside: Path | None = None) -> None:
     """Makes the report, and again whenever a file of the study has changed; never returns.
 
-    A study that has not begun is waited for.
+    It waits for a study that has not begun.
 
     Args:
         results: the study's folder.
-        interval: seconds between two looks.
-        beside: as for `write_report`; changes there are looked for as well.
+        interval: seconds between two checks.
+        beside: as for `write_report`; it is checked for changes as well.
 
     Raises:
         InputError: as `write_report`, or an interval that is not above 0.
         OSError: as `write_report`.
     """
     if not interval > 0:
-        raise InputError(f"--interval {interval:g} found, a number of seconds above 0 expected")
+        raise InputError(
+            f"found --interval {interval:g}; expected a number of seconds above 0; raise it"
+        )
     before = None
     while True:
         study, other = _state(results), _state(beside) if beside else set()
@@ -88,11 +91,10 @@ def watch(results: Path, interval: float, beside: Path | None = None) -> None:
 
 
 class LiveReport:
-    """Keeps a study's report current while the study runs, and never disturbs it.
+    """Keeps a study's report current while the study runs, without disturbing it.
 
-    It is first drawn after a minute; drawing takes at most one fiftieth of the time from then on.
-    A report that cannot be drawn is a line of warning, whatever the reason: the study is worth
-    more.
+    The report is first drawn after a minute. From then on drawing takes at most one fiftieth of
+    the time. A report that cannot be drawn is a one-line warning, whatever the reason.
     """
 
     _SHARE = 0.02
@@ -102,22 +104,22 @@ class LiveReport:
         """Draws nothing yet.
 
         Args:
-            folder: of the study.
-            warn: takes a line for the user.
+            folder: the study's folder.
+            warn: shows one line to the user.
         """
         self._folder = folder
         self._warn = warn
         self._next = time.monotonic() + self._FIRST
 
     def update(self) -> None:
-        """Draws the study as far as it has come, if it is time."""
+        """Draws the report if it is time."""
         if (started := time.monotonic()) >= self._next:
             self.draw(refresh=int(self._FIRST))
             ended = time.monotonic()
             self._next = ended + max(self._FIRST, (ended - started) / self._SHARE)
 
     def draw(self, refresh: int | None = None) -> Path | None:
-        """Draws the study as far as it has come; None, and a warning, if that fails."""
+        """Draws the report and returns the page; warns and returns None if that fails."""
         try:
             return write_report(self._folder, refresh=refresh)
         except Exception as error:
@@ -128,8 +130,9 @@ class LiveReport:
 
 
 def _state(results: Path) -> set[tuple[Path, int]]:
-    """The study's own files and when each was written."""
-    files = [results / "study.json", *results.rglob("*.safetensors")]
+    """Returns the files that a report reads, and when each was written."""
+    paths = StudyFolder(results)
+    files = [paths.description, paths.images, paths.features, *paths.records.rglob("*.safetensors")]
     return {(path, path.stat().st_mtime_ns) for path in files if path.exists()}
 
 

@@ -26,9 +26,7 @@ from twostage_jax.data import sources
 from twostage_jax.evaluation import paper, tables
 from twostage_jax.models.backbones import load_weights
 from twostage_jax.study.folder import read_records
-from twostage_jax.study.hosts import Team
-from twostage_jax.study.jobs import Group, image_passes, pending, record_keys
-from twostage_jax.study.rendezvous import Hosts, join
+from twostage_jax.study.jobs import image_passes, pending, record_keys
 from twostage_jax.study.study import Study
 from twostage_jax.support.errors import InputError
 
@@ -39,36 +37,26 @@ _AGAIN = "; finished records are kept: mend this, then the same command resumes 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status.
 
-    0: all is done. 1: a network did not train, or another process was lost; the others did. 2: bad
-    input, or a machine that cannot go on. 130: interrupted.
+    0: all is done. 1: a network did not train; the others did. 2: bad input, or a machine that
+    cannot go on. 130: interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Orbax logs the traceback of an error before it raises it; one line is printed here.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    return run_command(lambda: meet(arguments), _INTERRUPTED, _AGAIN)
+    return run_command(partial(start, arguments), _INTERRUPTED, _AGAIN)
 
 
-def meet(arguments: Sequence[str]) -> int:
-    """Meets the other hosts, if there are any, and does this one's part."""
+def start(arguments: Sequence[str]) -> int:
+    """Reads the options, chooses the device and runs the study."""
     preset, accelerator = chosen(arguments)
-    # Options are validated before other processes are waited for. A preset only changes defaults,
-    # so that any will do here.
-    early = parse(arguments, preset or "demo")
-    alone = early.dry_run
-    hosts = Hosts() if alone else join(early.coordinator, early.num_processes, early.process_id)
-
-    def work() -> int:
-        use_accelerator(accelerator)
-        default = "demo" if jax.default_backend() == "cpu" else "paper"
-        options = parse(arguments, preset or default)
-        keep_programs(options.checkpoints / "compiled")
-        console = Console(highlight=False, markup=False, soft_wrap=True)
-        announce(console, options, hosts, named=preset is not None)
-        command = shlex.join([*PROGRAM.split(), *arguments])
-        with Team(hosts, options.results) as team, out_of_memory_as_input_error():
-            return reproduce(console, options, command, team)
-
-    return run_command(work, _INTERRUPTED, _AGAIN, f"{hosts}: " if hosts.count > 1 else "")
+    use_accelerator(accelerator)
+    default = "demo" if jax.default_backend() == "cpu" else "paper"
+    options = parse(arguments, preset or default)
+    keep_programs(options.checkpoints / "compiled")
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    announce(console, options, named=preset is not None)
+    with out_of_memory_as_input_error():
+        return reproduce(console, options, shlex.join([*PROGRAM.split(), *arguments]))
 
 
 @contextmanager
@@ -112,28 +100,20 @@ def keep_programs(folder: Path) -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder.resolve() / platform.node()))
 
 
-def announce(console: Console, options: Options, hosts: Hosts, named: bool) -> None:
+def announce(console: Console, options: Options, named: bool) -> None:
     """Prints which preset runs on what, and how to get another."""
     devices = jax.local_devices()
     number = f"{len(devices)} of " if len(devices) > 1 else ""
     where = f"{number}{devices[0].platform} ({devices[0].device_kind})"
-    if hosts.count > 1:
-        where = f"{where}, {hosts}"
     other = "paper" if options.preset == "demo" else "demo"
     meaning = {"paper": "the paper's whole study", "demo": "a demonstration in minutes"}[other]
     reason = "" if named else ", the default there"
     console.print(f"preset {options.preset} on {where}{reason}; for {meaning}: --preset {other}")
 
 
-def reproduce(console: Console, options: Options, command: str, team: Team) -> int:
-    """Runs the study that the options describe, up to its tables and its report.
-
-    Processes other than the first one only train their share of it.
-    """
+def reproduce(console: Console, options: Options, command: str) -> int:
+    """Runs the study that the options describe, up to its tables and its report."""
     study = make_study(options)
-    if team.hosts.index:
-        groups, prefix = team.receive(study), f"{team.hosts}: "
-        return 1 if run_and_show(console, study, groups, team.recorded, prefix) else 0
     members = options.members
     groups = study.groups(study.trainer.members_that_fit() if members == "auto" else members)
     console.print(f"images: {study.image_set!r}")
@@ -153,14 +133,8 @@ def reproduce(console: Console, options: Options, command: str, team: Team) -> i
     study.open(command)
     started = time.perf_counter()
     report = LiveReport(study.folder.path, partial(console.print, style="bold red"))
-    lost = train(console, study, waiting, team, report)
-    failed = finish(console, study, options, report, started)
-    if lost:
-        console.print(
-            f"{'; '.join(lost)}; the same command, on any number of hosts, finishes them",
-            style="bold red",
-        )
-    return 1 if failed or lost else 0
+    run_and_show(console, study, waiting, lambda _: report.update())
+    return 1 if finish(console, study, options, report, started) else 0
 
 
 def make_study(options: Options) -> Study:
@@ -184,20 +158,6 @@ def make_study(options: Options) -> Study:
     )
 
 
-def train(
-    console: Console, study: Study, waiting: list[Group], team: Team, report: LiveReport
-) -> list[str]:
-    """Trains this process's share of some groups and waits for the others.
-
-    Returns:
-        What is missing, one line per process that was lost.
-    """
-    run_and_show(console, study, team.assign(waiting), lambda _: report.update())
-    if left := team.missing():
-        console.print(f"own share done; waiting for {left} networks of other processes")
-    return team.wait(study, report.update)
-
-
 def finish(
     console: Console, study: Study, options: Options, report: LiveReport, started: float
 ) -> int:
@@ -205,17 +165,18 @@ def finish(
     # The tables hold all records of the folder: parts of a study add up.
     records = read_records(study.folder.records)
     description = study.check_folder()
-    written = tables.write_tables(
-        study.folder.path,
+    made = tables.make_tables(
         records,
         expected=record_keys(study.networks),
         why_absent=paper.why_not_comparable(
             description.settings, description.class_counts, records, options.test_fold
         ),
+        recipes=description.recipes,
         test=options.test_fold,
     )
+    tables.write_tables(study.folder.path, made)
     # Rich would cut off columns where it finds no terminal and assumes a width of 80.
-    Console(highlight=False, width=max(console.width, 120)).print(tables.screen(written))
+    Console(highlight=False, width=max(console.width, 120)).print(tables.screen(made))
     page = report.draw()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak *= 1 if sys.platform == "darwin" else 1024

@@ -10,7 +10,7 @@ from twostage_jax.evaluation.tables import find_approaches
 from twostage_jax.study.approaches import PAPER
 from twostage_jax.study.figure_data import project_features, write_figure_data
 from twostage_jax.study.folder import Description, StudyFolder, write_description, write_record
-from twostage_jax.study.record import Record, RecordKey
+from twostage_jax.study.record import Record, RecordKey, failed_record
 
 SETTINGS = {
     "dataset": "folder",
@@ -128,3 +128,14 @@ def write_features(folder: Path, key: RecordKey, settings=SETTINGS) -> None:
     kept = np.ones(len(label), np.bool_)
     data = project_features(key, settings_hash, before, after, label=label, kept=kept)
     write_figure_data(folder, data)
+
+
+KEYS = study_keys(("linear", "half_minority"), (1.0, 2.0, 10.0), folds=3)
+TINY = study_keys(("linear",), (10.0,), folds=1)
+
+
+def failed(key: RecordKey, reason: str) -> Record:
+    """The record of a unit that ended without predictions."""
+    record = make_record(key)
+    names = ("class_counts", "settings", "settings_hash", "versions", "device")
+    return failed_record(key, reason, **{name: getattr(record, name) for name in names})

@@ -13,27 +13,23 @@ from twostage_jax.models.mobilenet_v1 import SeparableBlock
 from twostage_jax.models.mobilenet_v2 import InvertedResidual
 
 OTHERS = {
-    Forms(depthwise="shifts_autodiff"): "",
-    Forms(depthwise="convolution"): "feature_group_count=8",
-    Forms(stem="convolution"): "feature_group_count=1",
-    Forms(rematerialize=True): "remat",
+    Forms(depthwise="shifts_autodiff", stem="convolution"): "feature_group_count=1",
+    Forms(depthwise="convolution", rematerialize=True): "feature_group_count=8",
 }
 MEMBERS = 2
 MOMENTUM = 0.9
 
 
 class Small(nnx.Module):
-    """A stem, and blocks of each kind and stride."""
+    """A stem, and a block of each kind."""
 
     def __init__(self, forms: Forms, rngs: nnx.Rngs):
         self.forms = forms
         self.stem = Stem(8, MOMENTUM, forms, rngs)
         self.blocks = nnx.List(
             [
-                SeparableBlock(8, 8, 1, MOMENTUM, forms, rngs),
                 SeparableBlock(8, 8, 2, MOMENTUM, forms, rngs),
                 InvertedResidual(8, 8, 1, 2, MOMENTUM, forms, rngs),
-                InvertedResidual(8, 16, 2, 2, MOMENTUM, forms, rngs),
             ]
         )
 
@@ -78,9 +74,11 @@ def outputs(forms: Forms):
 def test_every_form_gives_the_same_outputs_and_gradients(forms):
     own_program, expected = outputs(Forms())
     program, found = outputs(forms)
-    assert program != own_program
-    assert OTHERS[forms] in program
-    assert not OTHERS[forms] or OTHERS[forms] not in own_program
+    for text, asked in ((OTHERS[forms], True), ("remat", forms.rematerialize)):
+        assert (text in program) == asked
+        assert text not in own_program
+    assert "scan[" in own_program  # a part of the shifts' own derivative, on a CPU
+    assert "scan[" not in program
     jax.tree.map(
         lambda found, expected: np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4),
         found,

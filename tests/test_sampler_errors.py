@@ -9,16 +9,16 @@ import pytest
 from scipy.sparse import csr_matrix
 
 import twostage_jax
-from experiments import parity
-from experiments.parity import CLEAN, OVER, UNDER
+from tests import sampler_grid
+from tests.sampler_grid import CLEAN, OVER, UNDER
 
-PLAIN = [variant for variant in parity.VARIANTS if not variant.options]
+PLAIN = [variant for variant in sampler_grid.VARIANTS if not variant.options]
 SPARSE = "sparse matrix"
 
 
 def bad_inputs() -> Iterator[tuple]:
     """Titles, kinds of samplers, X, y, and the strategy if it is not `auto`."""
-    x, y = parity.make_data((60, 5), "float64", 3, 0)
+    x, y = sampler_grid.make_data((60, 5), "float64", 3, 0)
     every, scaling = (OVER, UNDER, CLEAN), (OVER, UNDER)
     two = x[y > 0], y[y > 0]
 
@@ -61,10 +61,12 @@ def test_exceptions_agree_on_bad_input(bad):
     title, kinds, x, y, *strategy = bad
     for variant in (variant for variant in PLAIN if variant.kind in kinds):
         theirs, ours = (
-            parity.attempt(variant.make(library, *strategy or ["auto"], 0), x, y).error
+            sampler_grid.attempt(variant.make(library, *strategy or ["auto"], 0), x, y).error
             for library in (variant.reference, twostage_jax)
         )
         expected = isinstance(ours, TypeError) and theirs is None
-        assert expected if title == SPARSE else parity.same_exception(theirs, ours), variant.title
+        assert expected if title == SPARSE else sampler_grid.same_exception(theirs, ours), (
+            variant.title
+        )
         if title == "class of two samples" and variant.name == "SMOTE":
             assert "class 2 has 2 samples" in str(ours)

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 import twostage_jax
 from experiments import parity
+from tests import sampler_grid
 from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
 from twostage_jax.resampling.registry import make_sampler
 from twostage_jax.support.errors import InputError
@@ -134,8 +135,8 @@ def test_any_number_of_neighbors_agrees(data, name, k):
     ours, theirs = both(of_name(name), **{option: k})
     if name == "ADASYN" and both_refuse(ours, theirs, x, y):
         return
-    found, expected = parity.attempt(ours, x, y), parity.attempt(theirs, x, y)
-    assert parity.same_exception(expected.error, found.error)
+    found, expected = sampler_grid.attempt(ours, x, y), sampler_grid.attempt(theirs, x, y)
+    assert sampler_grid.same_exception(expected.error, found.error)
     if found.error is None:
         np.testing.assert_array_equal(found.x, expected.x)
         np.testing.assert_array_equal(found.y, expected.y)
@@ -148,7 +149,7 @@ def test_any_number_of_neighbors_agrees(data, name, k):
 def test_a_stream_is_used_up_alike(variant):
     """A `RandomState` goes on from class to class and from call to call; so does NumPy's own."""
     x, y = make_data((90, 6), "float64", 3, 1)
-    ours, theirs = both(variant, "not minority" if variant.kind == parity.OVER else "all")
+    ours, theirs = both(variant, "not minority" if variant.kind == sampler_grid.OVER else "all")
     for sampler in (ours, theirs):
         sampler.set_params(random_state=np.random.RandomState(7))
     for _ in range(2):
@@ -201,7 +202,7 @@ def test_data_frames_come_back_as_imbalanced_learns(variant):
     target = pd.Series(names, index=rows, name="grade")  # imbalanced-learn's mode is of numbers
     ours, theirs = both(variant)
     (found, label), (expected, its_label) = (
-        parity.attempt(sampler, frame, target)[:2] for sampler in (ours, theirs)
+        sampler_grid.attempt(sampler, frame, target)[:2] for sampler in (ours, theirs)
     )
     pd.testing.assert_frame_equal(found, expected, rtol=1e-12)
     pd.testing.assert_series_equal(label, its_label)

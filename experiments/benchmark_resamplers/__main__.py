@@ -19,7 +19,7 @@ from experiments.benchmarks import options as common
 from experiments.benchmarks.turns import Worker, WorkerError, alternate
 
 PROGRAM = "python -m experiments.benchmark_resamplers"
-_PACKAGES = ("twostage_jax", "jax", "numpy", "scikit-learn", "imbalanced-learn")
+_PACKAGES = ("jax", "numpy", "scikit-learn", "imbalanced-learn")
 
 # Calls of a few milliseconds are repeated for so many seconds, or so often.
 _ENOUGH_SECONDS, _ENOUGH_CALLS = 1.0, 10

@@ -37,13 +37,8 @@ def make_data(
     per_class = max(70, round(scale * _IMAGES_PER_CLASS))
     columns = max(32, round(scale * _FEATURES))
     if kind == "images":
-        found = sources.load(
-            dataset,
-            data_dir=data_dir,
-            image_size=max(16, round(scale * _SIDE)),
-            seed=SEED,
-            images_per_class=per_class,
-        )
+        given = {"seed": SEED, "images_per_class": per_class, "data_dir": data_dir}
+        found = sources.load(dataset, image_size=max(16, round(scale * _SIDE)), **given)
         count = min(per_class, found.class_counts.min())  # a balanced set, as the paper's
         by_class = (np.flatnonzero(found.labels == c)[:count] for c in range(found.num_classes))
         rows = np.concatenate(list(by_class))

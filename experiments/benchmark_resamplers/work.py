@@ -153,8 +153,8 @@ def study_plans(
     plans = {}
     for name, rows in partitions.items():
         y = labels[rows]
-        lists = subset_neighbors(table, rows, y, K)
         sampler = SMOTE(random_state=smote_seed(name), k_neighbors=K)
+        lists = subset_neighbors(table, rows, y, K)
         plans[name] = sampler.plan(rows[:, None], y, neighbors=lists).of_rows(rows)
     return plans
 

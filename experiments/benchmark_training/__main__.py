@@ -21,16 +21,7 @@ from twostage_jax.data import sources
 from twostage_jax.training.protocol import Protocol
 
 PROGRAM = "python -m experiments.benchmark_training"
-_PACKAGES = (
-    "twostage_jax",
-    "jax",
-    "flax",
-    "numpy",
-    "torch",
-    "keras",
-    "tensorflow",
-    "tensorflow-cpu",
-)
+_PACKAGES = ("jax", "flax", "numpy", "torch", "keras", "tensorflow", "tensorflow-cpu")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,31 +53,22 @@ def benchmark(options: Options, device: dict[str, str], origin: list[str]) -> in
                     if number > finished:
                         write(finished := number)
                     print(f"round {number + 1}, {job}: {session.take_turn(job)}", flush=True)
-                finished = options.rounds
-            finally:
+            except KeyboardInterrupt:
                 if any(found.rates for found in session.measured.values()):
                     write(finished)
-            text, broken = write(finished)
+                raise
+            text, broken = write(options.rounds)
     print(text, f"written to {options.output}", sep="\n")
     return int(broken)
 
 
 def make_data(folder: Path, options: Options) -> tuple[dict[Size, Path], int]:
-    """Writes the images of every size; returns the files and the number of classes.
-
-    Raises:
-        InputError: what the source of images refuses.
-    """
+    """Writes the images of every size; returns the files and the number of classes."""
     files, classes = {}, 0
+    given = {name: getattr(options, name) for name in ("dataset", "data_dir", "images_per_class")}
     for size in (Size(*pair) for pair in options.sizes):
         print(f"{size}: making the data", flush=True)
-        found = sources.load(
-            options.dataset,
-            data_dir=options.data_dir,
-            image_size=size.pixels,
-            seed=Protocol().seed,
-            images_per_class=options.images_per_class,
-        )
+        found = sources.load(image_size=size.pixels, seed=Protocol().seed, **given)
         files[size] = folder / f"{size.width:g}-{size.pixels}.npz"
         np.savez(files[size], images=found.images, labels=found.labels)
         classes = found.num_classes

@@ -12,11 +12,7 @@ from twostage_jax.training.protocol import Protocol
 
 
 def prepare(job: Job, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarray, " n"]) -> Work:
-    """Builds the model.
-
-    Raises:
-        RuntimeError: a GPU is expected, and TensorFlow has none.
-    """
+    """Builds the model; raises a RuntimeError if a GPU is expected and TensorFlow has none."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     import keras
     import tensorflow as tf
@@ -41,12 +37,9 @@ def prepare(job: Job, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarr
             keras.layers.Dense(int(labels.max()) + 1, dtype="float32"),
         ]
     )
-    model.compile(
-        keras.optimizers.RMSprop(
-            protocol.learning_rate, rho=protocol.decay, epsilon=protocol.epsilon
-        ),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
+    decay = {"rho": protocol.decay, "epsilon": protocol.epsilon}
+    optimizer = keras.optimizers.RMSprop(protocol.learning_rate, **decay)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     # At most an epoch of the paper's 5,000 images per call of `fit`.
     batches = 5000 // protocol.batch_size
     rows = np.arange(batches * protocol.batch_size) % len(images)
@@ -56,8 +49,7 @@ def prepare(job: Job, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarr
         some = slice(count * protocol.batch_size)
         model.fit(images[some], labels[some], batch_size=protocol.batch_size, verbose=0)
 
-    def device_memory() -> int:
-        return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    def device_memory() -> int | None:
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"] if mixed else None
 
-    memory = device_memory if mixed else None
-    return Work(call, protocol.batch_size, batches, memory, frees=False)
+    return Work(call, protocol.batch_size, batches, device_memory, frees=False)

@@ -33,11 +33,12 @@ def prepare(job: Job, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarr
         carry[0] = program(*carry[0], table, plans, replicate(0), replicate(steps))
         jax.block_until_ready(carry[0])
 
-    def device_memory() -> int:
+    def device_memory() -> int | None:
+        if jax.default_backend() == "cpu":
+            return None
         return program.memory(*carry[0], table, plans, replicate(0), replicate(1))
 
-    on_cpu = jax.default_backend() == "cpu"
-    return Work(call, members * protocol.batch_size, _STEPS, None if on_cpu else device_memory)
+    return Work(call, members * protocol.batch_size, _STEPS, device_memory)
 
 
 def _random_batches(labels: Int[np.ndarray, " n"], members: int, protocol: Protocol) -> DevicePlan:

@@ -18,15 +18,10 @@ _STEADY = 1.3
 def summarize(
     measured: Mapping[Job, Measured], classes: int, peaks: Mapping[str, float]
 ) -> pd.DataFrame:
-    """One row per job.
+    """One row per job. `peaks` are operations per second that the device can do, by precision.
 
     `times` and `times_median` are the best and the median rate divided by those of the case's
     reference: the peer with the best turn in training, the first job in ablation.
-
-    Args:
-        measured: all jobs.
-        classes: of the data.
-        peaks: operations per second that the device can do, by precision; only those known.
     """
     rows = []
     for job, found in measured.items():
@@ -85,10 +80,8 @@ def notes(frame: pd.DataFrame, options: Options, platform: str, finished: int) -
     """How the numbers were taken, in sentences; `finished` rounds are done."""
     memory = "on the device, what XLA plans for ours and the most that the peers allocated"
     if platform == "cpu":
-        memory = (
-            "the growth of the resident memory during a batch, sampled every 5 ms; not measured "
-            "for TensorFlow, which keeps the memory that it frees"
-        )
+        memory = "the growth of resident memory during a batch, sampled every 5 ms; TensorFlow "
+        memory += "keeps the memory that it frees, and is not measured"
     said = [
         f"{finished} of {options.rounds} rounds are finished. In each round the engines take turns "
         f"of about {options.seconds:g} s. Every library has processes of its own, and one process "

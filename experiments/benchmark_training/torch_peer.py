@@ -14,11 +14,7 @@ from twostage_jax.training.protocol import Protocol
 
 
 def prepare(job: Job, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarray, " n"]) -> Work:
-    """Puts network and data on the device.
-
-    Raises:
-        RuntimeError: a GPU is expected, and PyTorch has none.
-    """
+    """Puts network and data on the device; a RuntimeError says that a GPU is missing."""
     protocol = Protocol()
     mixed = job.precision == "bfloat16"
     if mixed and not torch.cuda.is_available():
@@ -57,9 +53,7 @@ def prepare(job: Job, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarr
         if mixed:
             torch.cuda.synchronize()
 
-    if mixed:
-        torch.cuda.reset_peak_memory_stats()
-    return Work(call, size, 10**6, torch.cuda.max_memory_allocated if mixed else None)
+    return Work(call, size, 10**6, lambda: torch.cuda.max_memory_allocated() if mixed else None)
 
 
 def make_network(size: Size, classes: int, momentum: float) -> nn.Module:

@@ -24,14 +24,14 @@ class Work(NamedTuple):
         call: trains on a number of batches, and waits for them.
         images: per batch.
         most: batches that one call can do.
-        device_memory: bytes of an accelerator's memory that the job takes; None on a CPU.
+        device_memory: gives bytes of an accelerator's memory that it takes; None on a CPU.
         frees: whether the library returns memory, so that its growth in a call says something.
     """
 
     call: Callable[[int], None]
     images: int
     most: int
-    device_memory: Callable[[], int] | None = None
+    device_memory: Callable[[], int | None] = lambda: None
     frees: bool = True
 
 
@@ -58,10 +58,10 @@ class Library:
         return seconds
 
     def step(self, job: Job) -> tuple[bool, int | None]:
-        """Trains on a batch while the caller observes memory; returns `frees, device_memory()`."""
+        """Trains on a batch, for the caller to observe; gives `frees` and `device_memory()`."""
         work = self._works[job]
         work.call(1)
-        return work.frees, work.device_memory() if work.device_memory else None
+        return work.frees, work.device_memory()
 
     def turn(self, job: Job) -> float:
         """Images per second over a turn."""

@@ -57,7 +57,7 @@ def provenance(command: str, packages: Sequence[str]) -> list[str]:
     The sentences name no folder and no machine: paths are cut down to their last names.
     """
     versions = [f"python {platform.python_version()}"]
-    for name in packages:
+    for name in ["twostage_jax", *packages]:
         try:
             versions.append(f"{name} {version(name)}")
         except PackageNotFoundError:

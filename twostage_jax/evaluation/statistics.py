@@ -18,6 +18,7 @@ RESAMPLES = 9999
 # falls below 5 % at six folds; fewer folds cannot decide anything, whatever their interval.
 FEWEST_FOLDS = 6
 
+# How a text refers to the best approach of a family.
 _BEST = {
     "baseline": "the baseline",
     "image": "the best in image space",
@@ -26,7 +27,6 @@ _BEST = {
     "correction": "the best correction",
     "other": "the best of the others",
 }
-"""How a text refers to the best approach of a family."""
 
 
 def scores_by_partition(
@@ -113,16 +113,9 @@ def paired_difference(
             method="percentile",
             rng=np.random.default_rng(0),
         ).confidence_interval
-    return Difference(
-        metric,
-        rival,
-        by_fold,
-        float(by_fold.mean()),
-        float(low),
-        float(high),
-        len(pairs),
-        int(np.count_nonzero(pairs > 0)),
-    )
+    ahead = int(np.count_nonzero(pairs > 0))
+    numbers = (float(by_fold.mean()), float(low), float(high), len(pairs), ahead)
+    return Difference(metric, rival, by_fold, *numbers)
 
 
 def find_proposed(frame: pd.DataFrame) -> str | None:

@@ -268,27 +268,15 @@ def make_tables(
     return Tables(approaches, matrices, frame, one, ranking, tuple(notes), why_absent is None)
 
 
-def write_tables(
-    folder: str | os.PathLike[str],
-    records: Collection[Record],
-    *,
-    expected: Collection[RecordKey],
-    why_absent: str | None,
-    recipes: Mapping[str, Approach] = MappingProxyType({}),
-    test: str = "imbalanced",
-) -> Tables:
+def write_tables(folder: str | os.PathLike[str], tables: Tables) -> None:
     """Writes `metrics.csv`, `table1.csv`, `table2.csv` and `tables.md` into `folder`.
 
     Scores of the tables have four decimals and ranks two, as in the paper; metrics.csv has all
-    digits. Arguments are those of `make_tables`. Returns what was written.
+    digits.
 
     Raises:
-        InputError: see `make_tables`.
         OSError: the disk is full, the folder is read-only, ...; each file is whole or untouched.
     """
-    tables = make_tables(
-        records, expected=expected, why_absent=why_absent, recipes=recipes, test=test
-    )
     scores = tables.table1.columns.difference(_TABLE1_ROW)
     texts = {
         "metrics.csv": csv(tables.metrics),
@@ -298,7 +286,6 @@ def write_tables(
     }
     for name, text in texts.items():
         write_atomically(Path(folder) / name, text.encode())
-    return tables
 
 
 def markdown(tables: Tables) -> str:
@@ -314,24 +301,18 @@ def screen(tables: Tables) -> rich.console.Group:
 
 def sheets(tables: Tables) -> tuple[Sheet, Sheet]:
     """Returns both tables as they are printed."""
-    titles = {name: approach.title for name, approach in tables.approaches.items()}
-    one, two = (paper.table1(), paper.table2()) if tables.beside_paper else (None, None)
-    return (
-        _table1_sheet(tables.table1, one, titles),
-        _table2_sheet(tables.ranking.table, two, titles),
-    )
+    return _table1_sheet(tables), _table2_sheet(tables)
 
 
-def _table1_sheet(
-    ours: pd.DataFrame, published: pd.DataFrame | None, titles: Mapping[str, str]
-) -> Sheet:
+def _table1_sheet(made: Tables) -> Sheet:
     """The best of each row is bold; each column of ours is followed by the paper's, if any."""
-    ours = ours.set_index(_TABLE1_ROW)
+    ours = made.table1.set_index(_TABLE1_ROW)
     tables, header = [ours], ["Scenario", "IR", "Metric"]
-    if published is not None:
-        tables.append(published.set_index(_TABLE1_ROW).reindex(ours.index, columns=ours.columns))
+    if made.beside_paper:
+        published = paper.table1().set_index(_TABLE1_ROW)
+        tables.append(published.reindex(ours.index, columns=ours.columns))
     for name in ours.columns:
-        header += [titles[name], "paper"][: len(tables)]
+        header += [made.approaches[name].title, "paper"][: len(tables)]
     rows = []
     for row in ours.index:
         scenario, ratio, metric = row
@@ -341,19 +322,20 @@ def _table1_sheet(
     return Sheet("Table I: means over the folds", header, 3, rows)
 
 
-def _table2_sheet(
-    ours: pd.DataFrame, published: pd.DataFrame | None, titles: Mapping[str, str]
-) -> Sheet:
+def _table2_sheet(made: Tables) -> Sheet:
     """The best mean of each metric is bold; each column of ours is followed by the paper's."""
-    tables = {"ours": ours} if published is None else {"ours": ours, "paper": published}
-    approaches = ours["approach"].unique()
+    tables = [made.ranking.table, *([paper.table2()] if made.beside_paper else [])]
+    approaches = made.ranking.table["approach"].unique()
     header, columns = ["Approach"], []
     for metric in METRICS:
-        for whose, table in tables.items():
+        header += [metric, "paper"][: len(tables)]
+        for table in tables:
             part = table[table["metric"] == metric].set_index("approach").reindex(approaches)
-            header.append(metric if whose == "ours" else whose)
             columns.append(_cells(part["mean"], part["average_rank"]))
-    rows = [[Cell(titles[name]), *cells] for name, *cells in zip(approaches, *columns, strict=True)]
+    rows = [
+        [Cell(made.approaches[name].title), *cells]
+        for name, *cells in zip(approaches, *columns, strict=True)
+    ]
     return Sheet("Table II: means (and average ranks) over the partitions", header, 1, rows)
 
 

@@ -1,1 +1,1 @@
-"""Networks (backbones and the head) and the ImageNet weights that they start from."""
+"""Networks (backbones and the head) and the ImageNet weights that training starts from."""

@@ -20,7 +20,7 @@ from twostage_jax.models.depthwise import shifts
 BATCH_NORM_EPSILON = 1e-3
 
 # Random initialization keeps the variance of ReLU6 activations. It matters only where ImageNet
-# weights are not used. A depthwise filter has 9 inputs, whatever the number of channels.
+# weights are not used. A depthwise filter has 9 inputs.
 he_normal = nnx.initializers.he_normal()
 depthwise_normal = nnx.initializers.normal((2 / 9) ** 0.5)
 

@@ -108,7 +108,7 @@ class MobileNet(Network):
 
 
 def _in_keras(name: str, shape: Shape) -> tuple[str, Shape]:
-    """Keras counts blocks from 1."""
+    """Returns Keras's name and shape of a parameter; Keras counts blocks from 1."""
     match name.split("."):
         case ["stem", "kernel"]:
             return "conv1/kernel", (3, 3, 3, shape[-1])

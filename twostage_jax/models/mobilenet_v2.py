@@ -26,7 +26,7 @@ from twostage_jax.models.layers import (
 from twostage_jax.models.network import Backbone, Network
 from twostage_jax.models.weights import NORM, KerasWeights, Shape
 
-# Output channels at width 1 and stride of the seventeen blocks.
+# Output channels at width 1 and stride of the seventeen inverted residual blocks.
 BLOCKS = (
     (16, 1),
     (24, 2),
@@ -167,7 +167,10 @@ class MobileNetV2(Network):
 
 
 def _in_keras(name: str, shape: Shape) -> tuple[str, Shape]:
-    """Keras numbers the blocks from 0 and calls the first one `expanded_conv`."""
+    """Returns Keras's name and shape of a parameter.
+
+    Keras counts blocks from 0 and calls the first one `expanded_conv`.
+    """
     match name.split("."):
         case ["stem", *rest]:
             kernel, norm = "Conv1", "bn_Conv1"
@@ -187,9 +190,10 @@ def _in_keras(name: str, shape: Shape) -> tuple[str, Shape]:
 
 
 def _layer_name(name: str) -> str:
-    """Published files have older names: `mobl3_conv_3_expand` and `bn3_conv_3_bn_expand`.
+    """Returns the current name of a layer.
 
-    Keras itself matches layers by their order.
+    The published files have older names, `mobl3_conv_3_expand` and `bn3_conv_3_bn_expand`. Keras
+    does not notice because it matches layers by their order.
     """
     match = re.fullmatch(r"(mobl|bn)(\d+)_conv_\2_(?:bn_)?(\w+)", name)
     if not match:

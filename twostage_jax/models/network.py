@@ -46,14 +46,6 @@ class Network(nnx.Module):
         return self.head(self.features(images, valid))
 
 
-def _accept(width: float) -> None:
-    pass
-
-
-def _recognize_none(shapes: Mapping[str, Shape]) -> None:
-    return None
-
-
 @dataclass(frozen=True)
 class Backbone:
     """A kind of network that a study can train, and where its weights come from."""
@@ -70,8 +62,8 @@ class Backbone:
     """
     min_image_size: int
     """Smallest side of an image in pixels."""
-    check_width: Callable[[float], None] = _accept
+    check_width: Callable[[float], None] = lambda width: None
     """Raises InputError for a width that leaves a layer without channels."""
-    recognize: Callable[[Mapping[str, Shape]], float | None] = _recognize_none
+    recognize: Callable[[Mapping[str, Shape]], float | None] = lambda shapes: None
     """Called with the shapes of a file's tensors by `layer/weight`. Returns the width of the
     network of this kind that the file holds, or None if it holds another."""

@@ -88,12 +88,12 @@ class KerasWeights:
     """SHA-256 by file name, of the files that we have downloaded and hashed ourselves. A download
     of any other file is checked against the MD5 that the server states."""
     build: Callable[[float], nnx.Module]
-    """Makes a network of a width; only its shapes are asked for."""
+    """Makes a network of the given width; only its shapes are used."""
     in_keras: Callable[[str, Shape], tuple[str, Shape]]
-    """From the name and shape of a parameter to Keras's `layer/weight` and its shape there. The
-    values lie in the same order."""
+    """Called with the name and shape of a parameter. Returns Keras's `layer/weight` and the shape
+    there; the values have the same order."""
     layer_name: Callable[[str], str] = str
-    """From a layer's name in a file to the name that `in_keras` uses, for files older than it."""
+    """Maps a layer's name in a file to the name that `in_keras` uses; old files have other ones."""
 
     def load(self, source: str, width: float, cache: Path) -> Weights | None:
         """Returns the weights that a run starts from.

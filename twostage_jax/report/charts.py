@@ -1,6 +1,6 @@
 """Charts of scores, one function each: frames and looks in, a figure out; no file is read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -117,11 +117,12 @@ def metrics_by_ratio(frame: pd.DataFrame, looks: Looks) -> Figure:
     by_cell = frame[frame["approach"].isin(list(looks))].groupby(["approach", "scenario", "ratio"])
     cells = by_cell[list(_SCORES)].agg(["mean", "min", "max"])
     scenarios, count = _scenarios(cells), len(looks)
-    height = 0.6 + 1.55 * len(scenarios) + _ROW * -(-count // 5)
+    height = 0.6 + 1.55 * len(scenarios) + _legend_height(looks.values())
     figure, panels = style.grid(len(scenarios), len(_SCORES), height, sharex=True, sharey="col")
     ratios = sorted(cells.index.unique("ratio"))
     # The approaches of one ratio stand side by side, within the room of that ratio.
-    step = 0.8 * min(np.diff(ratios), default=2) / count
+    room = 0.8 * min(np.diff(ratios), default=2)
+    step = room / count
     size = 5 if count <= 12 else 3
     for row, scenario in zip(panels, scenarios, strict=True):
         for panel, metric in zip(row, _SCORES, strict=True):
@@ -134,7 +135,7 @@ def metrics_by_ratio(frame: pd.DataFrame, looks: Looks) -> Figure:
                     panel.vlines(x, line["min"], line["max"], color=look.color, linewidth=0.8)
                 drawn = _points(look) if len(line) == 1 else _lines(look)
                 panel.plot(x, line["mean"], **drawn, markersize=size, label=look.title)
-            _ratio_axis(panel, cells, label=row is panels[-1])
+            _ratio_axis(panel, cells, margin=max(1.0, 0.6 * room), label=row is panels[-1])
             panel.set_title(metric if row is panels[0] else "")
         row[0].set_ylabel(title_of(scenario))
     _legend(figure, [panels[0][0]])
@@ -190,7 +191,7 @@ def both_test_folds(imbalanced: pd.Series, balanced: pd.Series, looks: Looks) ->
 def critical_differences(tests: Mapping[str, RankTest], looks: Looks) -> Figure:
     """Draws one critical-difference diagram per metric (Demšar, 2006)."""
     approaches = len(next(iter(tests.values())).ranks)
-    height = 0.75 + 0.14 * approaches
+    height = 0.75 + 0.14 * min(9, approaches) + 0.09 * max(0, approaches - 9)
     figure, panels = style.grid(len(tests), 1, height * len(tests))
     for (panel,), (metric, test) in zip(panels, tests.items(), strict=True):
         # By name, as titles need not be unique.
@@ -238,7 +239,7 @@ def recall_by_size(recalls: pd.DataFrame, looks: Looks) -> Figure:
     rows = -(-len(families) // columns)
     members = [[name for name in names if looks[name].family in ("baseline", f)] for f in families]
     outside = max(map(len, members)) > _FEW
-    height = 3.0 * rows + outside * _ROW * -(-len(names) // 5)
+    height = 3.0 * rows + outside * _legend_height([looks[name] for name in names])
     figure, panels = style.grid(rows, columns, height, sharey=True)
     flat = _flat(panels, len(families))
     for panel, family, own in zip(flat, families, members, strict=True):
@@ -350,10 +351,12 @@ def _with_original(table: pd.DataFrame | pd.Series, scenario: str) -> pd.DataFra
     return pd.concat(parts).sort_index()
 
 
-def _ratio_axis(panel: Axes, table: pd.DataFrame | pd.Series, label: bool = True) -> None:
+def _ratio_axis(
+    panel: Axes, table: pd.DataFrame | pd.Series, margin: float = 1.0, label: bool = True
+) -> None:
     ratios = sorted(table.index.unique("ratio"))
     panel.set_xticks(ratios, [f"{ratio:g}" for ratio in ratios])
-    panel.set_xlim(ratios[0] - 1, ratios[-1] + 1)
+    panel.set_xlim(ratios[0] - margin, ratios[-1] + margin)
     if label:
         panel.set_xlabel("imbalance ratio")
 
@@ -373,6 +376,16 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
         for panel in panels
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(
-        entries.values(), entries.keys(), loc="outside lower center", ncols=min(5, len(entries))
-    )
+    columns = _legend_columns(entries)
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+
+
+def _legend_columns(titles: Collection[str]) -> int:
+    """Returns how many columns of a legend a chart is wide enough for."""
+    inches = 0.45 + 0.068 * max(map(len, titles))
+    return min(5, len(titles), max(1, int(style.WIDTH / inches)))
+
+
+def _legend_height(looks: Collection[Look]) -> float:
+    """Returns the height of a legend below a chart, in inches."""
+    return _ROW * -(-len(looks) // _legend_columns([look.title for look in looks]))

@@ -1,7 +1,7 @@
 """Section part: all confusion matrices; the reader chooses which one is shown."""
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import astuple, fields, replace
 
 import pandas as pd
 
@@ -28,37 +28,31 @@ def block(results: Results) -> Confusions:
             "sizes": sizes[key],
         }
     approach = results.proposed or [*results.approaches][-1]
-    scenario, ratio = next(
-        (key.scenario, key.ratio) for key in imbalanced if key.approach == approach
-    )
-    chosen = [
-        matrix
-        for key, matrix in imbalanced.items()
-        if (key.approach, key.scenario, key.ratio) == (approach, scenario, ratio)
-    ]
+    first = next(key for key in imbalanced if key.approach == approach)
+    chosen = [m for key, m in imbalanced.items() if replace(key, fold=first.fold) == first]
     data = {
         "classes": [title_of(name) for name in results.classes],
         "approaches": results.titles,
         "cells": [f"{title_of(scenario)}, ratio {ratio:g}" for scenario, ratio in cells],
         "counts": counts,
         "approach": approach,
-        "cell": cells.index((scenario, ratio)),
+        "cell": cells.index((first.scenario, first.ratio)),
     }
-    title = f"{results.titles[approach]}, {title_of(scenario)}, ratio {ratio:g}, all folds"
+    where = f"{title_of(first.scenario)}, ratio {first.ratio:g}, all folds"
     both = {"imbalanced": imbalanced, "balanced": balanced}
-    sheet = _sheet(title, sum(chosen), data["classes"])
+    sheet = _sheet(f"{results.titles[approach]}, {where}", sum(chosen), data["classes"])
     return Confusions(data, sheet, _csv(both, data["classes"]))
 
 
 def _csv(both: Mapping[str, Matrices], classes: list[str]) -> str:
     """All matrices: one row per true class, one column per predicted class."""
     rows = [
-        (*dataclasses.astuple(key), test, name, *line)
+        (*astuple(key), test, name, *line)
         for test, matrices in both.items()
         for key, matrix in matrices.items()
         for name, line in zip(classes, matrix, strict=True)
     ]
-    names = [*(field.name for field in dataclasses.fields(RecordKey)), "test_fold", "true_class"]
+    names = [*(field.name for field in fields(RecordKey)), "test_fold", "true_class"]
     predicted = [f"predicted as {name}" for name in classes]
     return csv(pd.DataFrame(rows, columns=names + predicted))
 

@@ -9,7 +9,7 @@ from twostage_jax.report.blocks import Block, Picture, Text, make_table
 from twostage_jax.report.learning import networks
 from twostage_jax.report.results import Results
 from twostage_jax.resampling.registry import SAMPLERS
-from twostage_jax.study.approaches import Approach, Stage1
+from twostage_jax.study.approaches import Approach
 from twostage_jax.study.record import Record
 
 _PHASES = ["stage1", "features", "stage2"]
@@ -69,14 +69,14 @@ def cost_of_cells(records: Iterable[Record], approaches: Mapping[str, Approach])
     for record in records:
         key, stage1 = record.key, approaches[record.key.approach].stage1
         network = (key.scenario, key.ratio, key.fold, stage1)
-        new = network not in seen
+        new, sampler = network not in seen, stage1.sampler or "none"
         seen.add(network)
         rows.append(
             {
                 "scenario": key.scenario,
                 "ratio": key.ratio,
                 "network": shown[stage1],
-                "sampler": sampler_title(stage1),
+                "sampler": SAMPLERS[sampler].title if sampler in SAMPLERS else sampler,
                 "networks": int(new),
                 "heads": int(len(record.curve2) > 0),
                 "stage1": record.seconds.get("stage1", 0.0) * new,
@@ -91,14 +91,6 @@ def cost_of_cells(records: Iterable[Record], approaches: Mapping[str, Approach])
     cells = cells.assign(images_per_second=speed).reset_index()
     order = list(approaches)
     return cells.sort_values("network", key=lambda own: own.map(order.index), kind="stable")
-
-
-def sampler_title(stage1: Stage1) -> str:
-    """Returns what tables call the sampler of a network's training images."""
-    if stage1.sampler is None:
-        return "none"
-    entry = SAMPLERS.get(stage1.sampler)
-    return entry.title if entry else stage1.sampler
 
 
 def _summary(records: Iterable[Record], cells: pd.DataFrame) -> str:

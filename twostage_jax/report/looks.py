@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
 
@@ -73,7 +72,13 @@ def make_looks(approaches: Mapping[str, Approach]) -> dict[str, Look]:
         if approach.style or name in PAPER
     }
     for name, style in styles.items():
-        _require_valid(name, style)
+        try:
+            Line2D([], [], color=style.color, marker=style.marker, linestyle=style.line)
+        except ValueError as error:
+            raise InputError(
+                f"the style of approach '{name}' cannot be drawn ({error}); expected a color, a "
+                "marker and a line that matplotlib knows; change Approach.style"
+            ) from error
     for family in FAMILIES:
         members = [name for name, approach in approaches.items() if approach.family == family]
         others = [name for name in members if name not in styles]
@@ -89,16 +94,6 @@ def make_looks(approaches: Mapping[str, Approach]) -> dict[str, Look]:
     }
 
 
-def _require_valid(name: str, style: Style) -> None:
-    try:
-        Line2D([], [], color=style.color, marker=style.marker, linestyle=style.line)
-    except ValueError as error:
-        raise InputError(
-            f"the style of approach '{name}' cannot be drawn ({error}); expected a color, a marker "
-            "and a line that matplotlib knows; change Approach.style"
-        ) from error
-
-
 def shade(hue: str, lightness: float) -> str:
     """Returns the shade of a color that has this lightness, by mixing it with black or white.
 
@@ -107,7 +102,8 @@ def shade(hue: str, lightness: float) -> str:
         lightness: L* of CIELAB, 8 to 100.
     """
     wanted = ((lightness + 16) / 116) ** 3  # relative luminance; linear in linear RGB
-    linear = _to_linear(np.array(to_rgb(hue)))
+    srgb = np.array(to_rgb(hue))
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     luminance = linear @ [0.2126, 0.7152, 0.0722]
     if wanted <= luminance:
         linear = linear * wanted / luminance
@@ -115,7 +111,3 @@ def shade(hue: str, lightness: float) -> str:
         linear = 1 - (1 - linear) * (1 - wanted) / (1 - luminance)
     srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return to_hex(np.clip(srgb, 0, 1))
-
-
-def _to_linear(srgb: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)

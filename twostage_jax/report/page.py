@@ -106,8 +106,9 @@ def render(results: Results, refresh: int | None, other: Results | None = None) 
         name: "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
         for name, text in pictures.items()
     }
+    data = results.description.source or results.settings["dataset"]
     files["index.html"] = _TEMPLATES.get_template("page.html.jinja").render(
-        title=f"Two-stage resampling on {_data_name(results)}",
+        title=f"Two-stage resampling on {data}",
         status=_status(results),
         sections=sections,
         sources=sources,
@@ -129,10 +130,6 @@ def _beyond_paper(results: Results) -> Section:
     if results.done:
         blocks += costs.blocks(results)
     return Section("beyond", "What the paper does not have", blocks)
-
-
-def _data_name(results: Results) -> str:
-    return results.description.source or results.description.settings["dataset"]
 
 
 def _status(results: Results) -> str:

@@ -10,6 +10,8 @@ from twostage_jax.report.results import Results
 from twostage_jax.study.approaches import PAPER, find
 from twostage_jax.study.record import Record
 
+_CELL = ["table", "scenario", "ratio", "metric", "approach"]
+
 
 def section(results: Results) -> Section:
     """Returns tables I and II, figures 1 to 6, and the paper's numbers where they belong."""
@@ -36,9 +38,8 @@ def section(results: Results) -> Section:
 
 
 def _tables(results: Results) -> list[Block]:
-    made = results.imbalanced
+    made, ranking = results.imbalanced, results.imbalanced.ranking
     one, two = tables.sheets(made)
-    ranking = made.ranking
     left_out = f"; in {ranking.incomplete} more, an approach has none" if ranking.incomplete else ""
     return [
         Table(
@@ -102,31 +103,29 @@ def compare(made: tables.Tables) -> pd.DataFrame:
     """Compares every cell of both tables, ours with the paper's.
 
     Returns:
-        Columns table, scenario, ratio, metric, title, ours, paper, difference; a cell that one of
+        Columns table, scenario, ratio, metric, title, ours, paper, difference. A cell that one of
         the two lacks is left out.
     """
-    keys = ["scenario", "imbalance_ratio", "metric"]
-    ours, theirs = (
-        table.melt(keys, var_name="approach", value_name="score")
-        for table in (made.table1, paper.table1())
+    ours = _in_rows(made.table1, made.ranking.table)
+    cells = ours.merge(
+        _in_rows(paper.table1(), paper.table2()), on=_CELL, suffixes=("_ours", "_paper")
     )
-    first = ours.merge(theirs, on=[*keys, "approach"], suffixes=("_ours", "_paper"))
-    first = first.rename(columns={"imbalance_ratio": "ratio"}).assign(table="I")
-    first["ratio"] = first["ratio"].map("{:g}".format)
-    second = made.ranking.table.merge(
-        paper.table2(), on=["approach", "metric"], suffixes=("_ours", "_paper")
-    )
-    parts = [first.rename(columns={"score_ours": "ours", "score_paper": "paper"})]
-    for column, table in (("mean", "II"), ("average_rank", "II, rank")):
-        names = {f"{column}_ours": "ours", f"{column}_paper": "paper"}
-        parts.append(second.rename(columns=names).assign(table=table, scenario="all", ratio="all"))
-    cells = pd.concat(parts, ignore_index=True).dropna(subset=["ours", "paper"])
-    cells["scenario"] = cells["scenario"].str.replace("_", " ")
-    cells["title"] = cells["approach"].map(lambda name: made.approaches[name].title)
-    cells["difference"] = cells["ours"] - cells["paper"]
-    return cells[
-        ["table", "scenario", "ratio", "metric", "title", "ours", "paper", "difference"]
-    ].reset_index(drop=True)
+    cells = cells.rename(columns={"value_ours": "ours", "value_paper": "paper"})
+    cells = cells.dropna(subset=["ours", "paper"]).reset_index(drop=True)
+    titles = cells["approach"].map(lambda name: made.approaches[name].title)
+    cells = cells.assign(title=titles, difference=cells["ours"] - cells["paper"])
+    return cells[[*_CELL[:-1], "title", "ours", "paper", "difference"]]
+
+
+def _in_rows(table1: pd.DataFrame, table2: pd.DataFrame) -> pd.DataFrame:
+    """Both tables in one frame, one row per cell."""
+    one = table1.rename(columns={"imbalance_ratio": "ratio"})
+    one = one.melt(["scenario", "ratio", "metric"], var_name="approach").assign(table="I")
+    one["scenario"] = one["scenario"].str.replace("_", " ")
+    one["ratio"] = one["ratio"].map("{:g}".format)
+    two = table2.rename(columns={"mean": "II", "average_rank": "II, rank"})
+    two = two.melt(["approach", "metric"], var_name="table").assign(scenario="all", ratio="all")
+    return pd.concat([one, two], ignore_index=True)
 
 
 def _images(results: Results) -> list[Block]:
@@ -173,33 +172,29 @@ def _images(results: Results) -> list[Block]:
 
 def _class_counts(records: list[Record]) -> list[Block]:
     """Returns figs. 4 and 5, from the class counts in the records."""
-    rows = {
-        (record.key.scenario, record.key.ratio, record.key.fold): sorted(
-            record.class_counts.tolist(), reverse=True
-        )
-        for record in records
-    }
+    keys = [(record.key.scenario, record.key.ratio, record.key.fold) for record in records]
+    sizes = (sorted(record.class_counts.tolist(), reverse=True) for record in records)
+    rows = dict(zip(keys, sizes, strict=True))
     index = pd.MultiIndex.from_tuples(rows, names=["scenario", "ratio", "fold"])
     by_fold = pd.DataFrame(list(rows.values()), index=index)
     counts = by_fold.groupby(["scenario", "ratio"]).mean()
-    blocks: list[Block] = []
     above = counts[counts.index.get_level_values("ratio") > 1]
-    if len(above):
-        blocks = [
-            Picture(
-                "fig4-class-distributions",
-                "Fig. 4: class distributions",
-                "Training images of each class, the largest first, means over the folds. Each fold "
-                "has another order of classes from large to small.",
-                charts.class_distributions(above),
-            ),
-            Picture(
-                "fig5-images-by-ratio",
-                "Fig. 5: images against the imbalance ratio",
-                "All training images of a partition before resampling, means over the folds. By "
-                "the paper's equations 1 to 3, linear has fewer images than half minority; its "
-                "text calls the two equal.",
-                charts.images_by_ratio(counts.sum(axis=1)),
-            ),
-        ]
-    return blocks
+    if above.empty:
+        return []
+    return [
+        Picture(
+            "fig4-class-distributions",
+            "Fig. 4: class distributions",
+            "Training images of each class, the largest first, means over the folds. Each fold "
+            "has another order of classes from large to small.",
+            charts.class_distributions(above),
+        ),
+        Picture(
+            "fig5-images-by-ratio",
+            "Fig. 5: images against the imbalance ratio",
+            "All training images of a partition before resampling, means over the folds. By "
+            "the paper's equations 1 to 3, linear has fewer images than half minority; its "
+            "text calls the two equal.",
+            charts.images_by_ratio(counts.sum(axis=1)),
+        ),
+    ]

@@ -64,25 +64,17 @@ def data_flow() -> Figure:
     panel.set(xlim=(0, 100), ylim=(0, 43))
     panel.axis("off")
     green, plum, gray = PAPER["is_smote"].color, PAPER["ts_smote_rus"].color, "#555555"
-    boxes = {
-        "images": (9, 21, "training\nimages,\nimbalanced", gray),
-        "more": (38, 33, "balanced\nimages", green),
-        "network": (82, 33, "network:\nlayers and head", green),
-        "layers": (38, 9, "trained layers,\nfixed", plum),
-        "features": (60, 9, "features", plum),
-        "head": (82, 9, "head,\nfine-tuned", plum),
-    }
-    for x, y, text, color in boxes.values():
-        box = FancyBboxPatch(
-            (x - 7.5, y - 5),
-            15,
-            10,
-            boxstyle="round,pad=0.3",
-            facecolor="white",
-            edgecolor=color,
-            linewidth=1.4,
-        )
-        panel.add_patch(box)
+    boxes = [
+        (9, 21, "training\nimages,\nimbalanced", gray),
+        (38, 33, "balanced\nimages", green),
+        (82, 33, "network:\nlayers and head", green),
+        (38, 9, "trained layers,\nfixed", plum),
+        (60, 9, "features", plum),
+        (82, 9, "head,\nfine-tuned", plum),
+    ]
+    look = {"boxstyle": "round,pad=0.3", "facecolor": "white", "linewidth": 1.4}
+    for x, y, text, color in boxes:
+        panel.add_patch(FancyBboxPatch((x - 7.5, y - 5), 15, 10, edgecolor=color, **look))
         panel.text(x, y, text, ha="center", va="center", fontsize=8.5)
     arrows = [
         ((17, 24), (30, 33), "1 oversample\n(SMOTE)", (19.5, 33.5)),
@@ -93,23 +85,14 @@ def data_flow() -> Figure:
         ((82, 27.6), (82, 14.6), "head continues", (84, 20.5)),
         ((76, 27.6), (42, 14.6), "layers stay fixed", (51, 22.5)),
     ]
+    look = {"arrowstyle": "-|>", "mutation_scale": 11, "color": gray, "linewidth": 1.1}
     for start, end, text, (x, y) in arrows:
-        panel.add_patch(
-            FancyArrowPatch(
-                start, end, arrowstyle="-|>", mutation_scale=11, color=gray, linewidth=1.1
-            )
-        )
+        panel.add_patch(FancyArrowPatch(start, end, **look))
         side = "left" if text == "head continues" else "center"
         panel.text(x, y, text, ha=side, va="center", fontsize=8, color="#333333")
+    steps = "stage 2: feature space (4 extract, 5 undersample at random, 6 train the head)"
     panel.text(60, 41, "stage 1: image space", ha="center", color=green, fontsize=9)
-    panel.text(
-        60,
-        0.5,
-        "stage 2: feature space (4 extract, 5 undersample at random, 6 train the head)",
-        ha="center",
-        color=plum,
-        fontsize=9,
-    )
+    panel.text(60, 0.5, steps, ha="center", color=plum, fontsize=9)
     return figure
 
 

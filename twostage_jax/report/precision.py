@@ -35,14 +35,14 @@ def read_beside(results: Results, folder: Path) -> Results:
     """
     other = read_results(folder)
     own, its = results.settings, other.settings
-    names = sorted(own.keys() | its.keys())
-    others = [name for name in names if name != "precision" and _differs(own, its, name)]
+    names = sorted((own.keys() | its.keys()) - {"precision"})
+    others = [name for name in names if own.get(name) != its.get(name)]
     if others:
         raise InputError(
             f"{folder} differs from the report's study in {', '.join(others)}; expected a study "
             "that differs in precision only; name one made with the same other options"
         )
-    ours, theirs = own.get("precision"), its.get("precision")
+    ours, theirs = own["precision"], its["precision"]
     if ours == theirs or None in (ours, theirs):
         raise InputError(
             f"{folder} has the precision {theirs}, the report's study {ours}; expected two "
@@ -56,10 +56,6 @@ def read_beside(results: Results, folder: Path) -> Results:
     return other
 
 
-def _differs(own: dict, its: dict, name: str) -> bool:
-    return name not in own or name not in its or own[name] != its[name]
-
-
 def section(results: Results, other: Results) -> Section:
     """Returns one sentence, its limits, and the table of all differences.
 
@@ -67,7 +63,7 @@ def section(results: Results, other: Results) -> Section:
         results: the report's study.
         other: as `read_beside` returns it.
     """
-    ours, theirs = _precision(results), _precision(other)
+    ours, theirs = results.settings["precision"], other.settings["precision"]
     rows = compare(results, other)
     blocks: list[Block] = [Text((sentence(rows, ours, theirs, results.titles),))]
     if not (results.complete and other.complete):
@@ -87,7 +83,7 @@ def compare(results: Results, other: Results) -> dict[str, list[Difference]]:
 
     Approaches without a common partition above ratio 1 are left out.
     """
-    ours, theirs = _precision(results), _precision(other)
+    ours, theirs = results.settings["precision"], other.settings["precision"]
     compared = {}
     for approach in results.approaches:
         pair = pd.concat(
@@ -132,10 +128,6 @@ def sentence(
 def _excludes_zero(own: Difference) -> bool:
     """As printed: an interval whose end prints as 0 holds 0. NaN ends exclude nothing."""
     return round(own.low, _DECIMALS) > 0 or round(own.high, _DECIMALS) < 0
-
-
-def _precision(results: Results) -> str:
-    return results.settings["precision"]
 
 
 def _table(

@@ -26,8 +26,10 @@ def blocks(results: Results) -> list[Block]:
     tests = _tests(results.scores)
     if not tests:
         return [Notice("No test on ranks: it needs three approaches with scores in two blocks.")]
-    made: list[Block] = [_picture(results, unit, own) for unit, own in tests.items()]
-    return made + _p_values(results, tests)
+    return [
+        *(_picture(results, unit, own) for unit, own in tests.items()),
+        _p_values(results, tests),
+    ]
 
 
 def _tests(scores: pd.DataFrame) -> dict[str, dict[str, RankTest]]:
@@ -37,43 +39,38 @@ def _tests(scores: pd.DataFrame) -> dict[str, dict[str, RankTest]]:
     found = {}
     for unit, frames in (("folds", by_fold), ("partitions", by_partition)):
         made = {metric: rank_test(own) for metric, own in frames.items()}
-        own = {metric: test for metric, test in made.items() if test is not None}
-        if len(own) == len(METRICS):
-            found[unit] = own
+        if None not in made.values():
+            found[unit] = made
     return found
 
 
 def _picture(results: Results, unit: str, tests: dict[str, RankTest]) -> Picture:
-    friedman = ", ".join(f"{metric} {test.friedman:.2g}" for metric, test in tests.items())
+    p_values = ", ".join(f"{metric} {test.friedman:.2g}" for metric, test in tests.items())
+    p_values = p_values.replace("nan", "-")
     return Picture(
         f"critical-differences-{unit}",
         f"Critical differences over {unit}",
         "Average ranks; 1 is best. A bar joins approaches that Nemenyi's test at 5 % does not tell "
-        f"apart. {_READINGS[unit]} p-value of Friedman's test that all are alike: {friedman}.",
+        f"apart. {_READINGS[unit]} p-value of Friedman's test that all are alike: {p_values}.",
         charts.critical_differences(tests, results.looks),
     )
 
 
-def _p_values(results: Results, tests: dict[str, dict[str, RankTest]]) -> list[Table]:
+def _p_values(results: Results, tests: dict[str, dict[str, RankTest]]) -> Table:
     """Nemenyi's p-values of the proposed approach against each other one."""
     own = results.proposed
     rows = [
         (unit, test.blocks, metric, results.titles[name], p)
         for unit, of_unit in tests.items()
         for metric, test in of_unit.items()
-        if own in test.p_values
         for name, p in test.p_values.loc[own].drop(own).items()
     ]
-    if not rows:
-        return []
-    return [
-        make_table(
-            "nemenyi",
-            f"{results.titles[own]} against each of the others: p-values",
-            "Nemenyi's test, which is already corrected for the number of pairs.",
-            pd.DataFrame(rows, columns=["unit", "blocks", "metric", "rival", "p"]),
-            {"unit": "Blocks", "metric": "Metric", "rival": "Rival", "p": ("p", 4)},
-            small={"p"},
-            folded=True,
-        )
-    ]
+    return make_table(
+        "nemenyi",
+        f"{results.titles[own]} against each of the others: p-values",
+        "Nemenyi's test, which is already corrected for the number of pairs.",
+        pd.DataFrame(rows, columns=["unit", "blocks", "metric", "rival", "p"]),
+        {"unit": "Blocks", "metric": "Metric", "rival": "Rival", "p": ("p", 4)},
+        small={"p"},
+        folded=True,
+    )

@@ -72,6 +72,6 @@ def recall_by_size(records: list[Record], matrices: Matrices) -> pd.DataFrame:
     long["bin"] = np.searchsorted(edges, sizes)
     grouped = long.groupby(["approach", "bin"], sort=False)
     means = grouped[["images", "recall"]].mean().assign(classes=grouped.size()).reset_index()
-    order = {name: i for i, name in enumerate(sorted(set(means["approach"]), key=position))}
-    means = means.assign(order=means["approach"].map(order)).sort_values(["order", "bin"])
-    return means.drop(columns=["order", "bin"]).reset_index(drop=True)
+    means = means.sort_values("bin").drop(columns="bin")
+    order = means["approach"].map(position).sort_values(kind="stable").index
+    return means.loc[order].reset_index(drop=True)

@@ -1,7 +1,7 @@
 """What a study's folder holds: read, checked and scored once for all parts of the report."""
 
 import dataclasses
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
@@ -123,22 +123,14 @@ def read_results(folder: Path) -> Results:
                 f"{folder} {description.settings_hash[:12]}; expected one study; keep each study "
                 "in a folder of its own"
             )
-    settings, recipes = description.settings, description.recipes
-    why = paper.why_not_comparable(settings, description.class_counts, records, "imbalanced")
-    imbalanced, balanced = (
-        make_tables(
-            records, expected=description.keys, why_absent=absent, recipes=recipes, test=test
-        )
-        for test, absent in (
-            ("imbalanced", why),
-            ("balanced", "the paper's test folds are imbalanced"),
-        )
-    )
+    settings, counts = description.settings, description.class_counts
+    why = paper.why_not_comparable(settings, counts, records, "imbalanced")
+    make = partial(make_tables, records, expected=description.keys, recipes=description.recipes)
     return Results(
         description=description,
         records=records,
-        imbalanced=imbalanced,
-        balanced=balanced,
+        imbalanced=make(why_absent=why),
+        balanced=make(why_absent="the paper's test folds are imbalanced", test="balanced"),
         why_absent=why,
         images=read_figure_images(folder, description.settings_hash),
         features=read_figure_features(folder, description.settings_hash),

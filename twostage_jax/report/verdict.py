@@ -24,32 +24,24 @@ Rows = Mapping[str, list[Difference]]
 
 def section(results: Results) -> Section:
     """Returns the verdict in sentences, a table and a chart."""
-    rows = compare(results)
+    own, rows = compare(results)
     if not rows:
-        proposed = results.title(results.proposed or paper.PROPOSED)
-        return Section(
-            "verdict",
-            "Verdict",
-            [
-                Notice(
-                    f"No verdict yet: it needs two approaches, {proposed} among them if the study "
-                    "has it, with scores in the same partition above ratio 1."
-                )
-            ],
+        absent = Notice(
+            "No verdict yet: it needs two approaches with scores in the same partition above ratio "
+            f"1, {results.title(own)} among them if the study has it."
         )
-    titles, own = results.titles, results.titles[results.proposed]
-    blocks: list[Block] = [
-        Text(tuple(sentence(who, of_rival[0], own, titles) for who, of_rival in rows.items()))
-    ]
-    if results.proposed != paper.PROPOSED:
-        blocks.insert(
-            0,
+        return Section("verdict", "Verdict", [absent])
+    title, titles, blocks = results.title(own), results.titles, list[Block]()
+    if own != paper.PROPOSED:
+        blocks.append(
             Notice(
                 f"This study has no scores of {results.title(paper.PROPOSED)}, the approach that "
-                f"the paper proposes. {own} takes its place because it has the highest mean AvAcc. "
-                "It was chosen on the same partitions that follow, which favors it."
-            ),
+                f"the paper proposes. {title} takes its place because it has the highest mean "
+                "AvAcc. It was chosen on the same partitions that follow, which favors it."
+            )
         )
+    sentences = (sentence(who, found[0], title, titles) for who, found in rows.items())
+    blocks.append(Text(tuple(sentences)))
     folds = len(next(iter(rows.values()))[0].by_fold)
     if (caution := _caution(folds)) is not None:
         blocks.append(Notice(caution))
@@ -60,47 +52,26 @@ def section(results: Results) -> Section:
                 "is about the partitions that are there, which need not be the same in every fold."
             )
         )
-    blocks += [_picture(rows, own, results.looks), _table(rows, own, titles), _order(results)]
+    blocks += [_picture(rows, title, results.looks), _table(rows, title, titles), _order(results)]
     return Section("verdict", "Verdict", blocks)
 
 
-def compare(results: Results) -> Rows:
+def compare(results: Results) -> tuple[str, Rows]:
     """Compares the proposed approach with each rival in each metric.
 
     Returns:
-        The differences in the order of `METRICS`, by description of the rival. A rival without a
-        common partition is left out.
+        The approach that stands for the proposed one, and its differences in the order of
+        `METRICS`, by description of the rival. A rival without a common partition is left out.
     """
     own, frame = results.proposed, results.scores
     if own is None:
-        return {}
-    compared = {
-        who: [paired_difference(frame, metric, rival, own=own) for metric in METRICS]
-        for who, rival in find_rivals(frame, results.approaches, own).items()
-    }
-    return {who: found for who, found in compared.items() if None not in found}
-
-
-def order(table2: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """Sorts the approaches of Table II by mean score, the best first.
-
-    Args:
-        table2: as `tables.table2` returns it.
-        titles: at least those of its approaches, by name.
-
-    Returns:
-        Columns place and one per metric: approach, mean and average rank as printed.
-    """
-    columns = {}
-    for metric in METRICS:
-        own = table2[table2["metric"] == metric].sort_values("mean", ascending=False, kind="stable")
-        columns[metric] = [
-            f"{titles[row['approach']]} {row['mean']:.3f} ({row['average_rank']:.2f})"
-            for row in own.to_dict("records")
-        ]
-    frame = pd.DataFrame(columns)
-    frame.insert(0, "place", [str(place) for place in range(1, len(frame) + 1)])
-    return frame
+        return paper.PROPOSED, {}
+    rows = {}
+    for who, rival in find_rivals(frame, results.approaches, own).items():
+        found = [paired_difference(frame, metric, rival, own=own) for metric in METRICS]
+        if None not in found:
+            rows[who] = found
+    return own, rows
 
 
 def sentence(who: str, difference: Difference, own: str, titles: Mapping[str, str]) -> str:
@@ -115,10 +86,12 @@ def sentence(who: str, difference: Difference, own: str, titles: Mapping[str, st
     name = titles[difference.rival]
     rival = who if who == f"the {name.lower()}" else f"{who}, {name}"
     size = f"{abs(difference.mean):.3f}"
-    where = {1: f"{size} above", -1: f"{size} below", 0: "level with"}[_sign(difference.mean)]
+    where = f"{size} {'above' if difference.mean > 0 else 'below'}"
+    where = "level with" if round(difference.mean, 3) == 0 else where
     folds = len(difference.by_fold)
     found = f"In {difference.metric}, {own} is {where} {rival}"
-    won = f"it is ahead in {difference.ahead} of {_count(difference.partitions, 'partition')}"
+    many = difference.partitions
+    won = f"it is ahead in {difference.ahead} of {many} partition{'s' * (many != 1)}"
     if folds < 2:
         return f"{found}; {won}. One fold gives no interval: nothing can be said about chance."
     interval = (
@@ -132,15 +105,6 @@ def sentence(who: str, difference: Difference, own: str, titles: Mapping[str, st
         "too few folds": "Too few folds to decide.",
     }[difference.verdict]
     return f"{found} ({interval}); {won}. {meaning}"
-
-
-def _sign(value: float) -> int:
-    rounded = round(value, 3)
-    return (rounded > 0) - (rounded < 0)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _caution(folds: int) -> str | None:
@@ -159,11 +123,21 @@ def _caution(folds: int) -> str | None:
 
 
 def _order(results: Results) -> Table:
+    columns = {}
+    for metric in METRICS:
+        table = results.imbalanced.ranking.table.query("metric == @metric")
+        table = table.sort_values("mean", ascending=False, kind="stable")
+        columns[metric] = [
+            f"{results.titles[row['approach']]} {row['mean']:.3f} ({row['average_rank']:.2f})"
+            for row in table.to_dict("records")
+        ]
+    frame = pd.DataFrame(columns)
+    frame.insert(0, "place", [str(place) for place in range(1, len(frame) + 1)])
     return make_table(
         "order",
         "The order of Table II",
         "Approaches by mean score, the best first; in parentheses the average rank, 1 is best.",
-        order(results.imbalanced.ranking.table, results.titles),
+        frame,
         {"place": "Place"} | {metric: metric for metric in METRICS},
     )
 
@@ -173,8 +147,7 @@ def _table(rows: Rows, own: str, titles: Mapping[str, str]) -> Table:
         [
             {
                 "metric": found.metric,
-                "rival": titles[found.rival]
-                + f" ({who.removeprefix('the ')})" * (who != f"the {titles[found.rival].lower()}"),
+                "rival": _with_note(titles[found.rival], who),
                 "difference": found.mean,
                 "low": found.low,
                 "high": found.high,
@@ -209,6 +182,10 @@ def _table(rows: Rows, own: str, titles: Mapping[str, str]) -> Table:
             "verdict": "Verdict",
         },
     )
+
+
+def _with_note(title: str, who: str) -> str:
+    return title if who == f"the {title.lower()}" else f"{title} ({who.removeprefix('the ')})"
 
 
 def _picture(rows: Rows, own: str, looks: Mapping[str, Look]) -> Picture:

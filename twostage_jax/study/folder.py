@@ -5,7 +5,6 @@
     exhibits/images.safetensors, features...     what figures show and records do not hold
     metrics.csv, table1.csv, table2.csv, tables.md
     report/index.html                            the page, its figures and tables beside it
-    hosts/                                       signs of life while several hosts work on it
 
 Files are written whole or not at all. Formats carry a number: a newer one is refused in one line,
 and what an older one lacks means the default of its day.
@@ -43,7 +42,6 @@ class StudyFolder:
         images: images that figures show.
         features: features that a figure shows.
         report: the folder of the report.
-        hosts: the folder of signs of life.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -53,7 +51,6 @@ class StudyFolder:
         self.images = self.path / "exhibits" / "images.safetensors"
         self.features = self.path / "exhibits" / "features.safetensors"
         self.report = self.path / "report"
-        self.hosts = self.path / "hosts"
 
     def record(self, key: RecordKey) -> Path:
         """The path of a record."""

@@ -1,0 +1,84 @@
+"""The report's command line, alone and while a study runs."""
+
+import itertools
+import time
+
+from report_study import TINY, make_record, write_study
+
+from experiments import report as command_line
+
+
+def test_watching_draws_again_when_records_come_and_ends_quietly(tmp_path, monkeypatch, capsys):
+    folder = write_study(tmp_path, TINY, [])
+    drawn, looks = [], []
+
+    def draw(results, refresh, beside):
+        drawn.append((len(list(results.rglob("*.safetensors"))), refresh))
+        return results / "report" / "index.html"
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 2:
+            write_study(folder, TINY, [make_record(TINY[0])])
+        if len(looks) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "write_report", draw)
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert command_line.main([str(folder), "--watch", "--interval", "9"]) == 0
+    assert drawn == [(0, 9), (1, 9)]
+    assert looks == [9] * 4
+    assert capsys.readouterr().err == ""
+
+
+def test_a_study_that_has_not_begun_is_waited_for(tmp_path, monkeypatch, capsys):
+    folder, looks = tmp_path / "study", []
+
+    def sleep(_):
+        looks.append(capsys.readouterr().out)
+        if len(looks) == 2:
+            write_study(folder, TINY, [])
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert command_line.main([str(folder), "--watch"]) == 0
+    assert looks[0] == f"no study in {folder} yet; waiting for one\n"
+    assert looks[1] == ""
+    assert looks[2].endswith(f"{folder / 'report' / 'index.html'}\n")
+
+
+def test_an_interval_is_above_zero(tmp_path, capsys):
+    assert command_line.main([str(tmp_path), "--watch", "--interval", "0"]) == 2
+    assert "found --interval 0; expected" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_drawn_is_a_warning(tmp_path):
+    warnings = []
+    live = command_line.LiveReport(tmp_path / "nowhere", warnings.append)
+    assert live.draw() is None
+    (line,) = warnings
+    assert line.startswith("no report: found no study.json")
+    assert "the study is not affected" in line
+
+
+def test_a_running_study_spends_a_fiftieth_of_its_time_on_the_report(monkeypatch, tmp_path):
+    clock = itertools.count(0.0, 1.0)
+    now = [0.0]
+    drawn = []
+
+    def draw(folder, refresh):
+        drawn.append(now[0])
+        now[0] += 5  # seconds that drawing takes
+        return folder
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(command_line, "write_report", draw)
+    live = command_line.LiveReport(tmp_path, drawn.append)
+    for _ in clock:
+        now[0] += 1
+        live.update()
+        if now[0] > 3000:
+            break
+    assert drawn[0] == 60
+    assert 0.01 < 5 * len(drawn) / now[0] <= 0.02
