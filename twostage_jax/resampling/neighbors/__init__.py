@@ -3,7 +3,6 @@
 from twostage_jax.resampling.neighbors.products import squared_distances
 from twostage_jax.resampling.neighbors.ranked import (
     ClassNeighbors,
-    lists_by_class,
     rank_neighbors,
     subset_neighbors,
 )
@@ -12,7 +11,6 @@ from twostage_jax.resampling.neighbors.search import Neighbors, nearest
 __all__ = [
     "ClassNeighbors",
     "Neighbors",
-    "lists_by_class",
     "nearest",
     "rank_neighbors",
     "squared_distances",

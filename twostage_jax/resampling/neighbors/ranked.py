@@ -4,11 +4,10 @@ Every partition of a study is a subset of its image set, so that distances withi
 computed once per image set: n_c^2 x d multiplications and 4 n_c^2 bytes for a class of n_c images.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Shaped, UInt8
+from jaxtyping import Int, UInt8
 
 from twostage_jax.resampling.neighbors.products import squared_distances
 
@@ -40,32 +39,6 @@ def rank_neighbors(
     return table
 
 
-def lists_by_class(
-    labels: Shaped[np.ndarray, " n"],
-    k: int,
-    classes: Iterable[Any],
-    find: Callable[[Any, Int[np.ndarray, " m"]], Int[np.ndarray, "m k"]],
-) -> Int[np.ndarray, "n k"]:
-    """The k nearest neighbors of each row within its class, found class by class.
-
-    Args:
-        labels: class of each row.
-        k: neighbors per row.
-        classes: those whose rows get neighbors.
-        find: takes a class and its rows, and returns the neighbors of each, as rows.
-
-    Returns:
-        one list per row, nearest first. The lists of other classes, and of classes with k or fewer
-        rows, are filled with -1.
-    """
-    neighbors = np.full((len(labels), k), -1, np.int32)
-    for label in classes:
-        members = np.flatnonzero(labels == label)
-        if len(members) > k:
-            neighbors[members] = find(label, members)
-    return neighbors
-
-
 def subset_neighbors(
     table: dict[int, ClassNeighbors],
     rows: Int[np.ndarray, " n"],
@@ -81,10 +54,14 @@ def subset_neighbors(
         k: neighbors per image.
 
     Returns:
-        positions in `rows`, as in `lists_by_class`.
+        positions in `rows`, nearest first. The lists of classes with k or fewer images in the
+        subset are filled with -1.
     """
-
-    def find(label: Any, members: Int[np.ndarray, " m"]) -> Int[np.ndarray, "m k"]:
+    neighbors = np.full((len(rows), k), -1, np.int32)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) <= k:
+            continue
         whole = table[int(label)]
         here = np.searchsorted(whole.rows, rows[members])
         position = np.full(len(whole.rows), -1, np.int32)
@@ -92,6 +69,5 @@ def subset_neighbors(
         candidates = position[whole.order[here]]
         found = candidates >= 0
         first = found & (np.cumsum(found, axis=1) <= k)
-        return candidates[first].reshape(len(members), k)
-
-    return lists_by_class(labels, k, np.unique(labels), find)
+        neighbors[members] = candidates[first].reshape(len(members), k)
+    return neighbors

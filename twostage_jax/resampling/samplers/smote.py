@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
-from twostage_jax.resampling.neighbors import lists_by_class, nearest
+from twostage_jax.resampling.neighbors import nearest
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.resampling.samplers.base import OverSampler, Targets, require_samples
 from twostage_jax.support.errors import InputError
@@ -51,12 +51,13 @@ def class_neighbor_lists(
     search: Any,
     classes: Iterable[Any],
 ) -> Int[np.ndarray, "n k"]:
-    """The nearest neighbors of each row of some classes within its class, as `lists_by_class`."""
-
-    def find(label: Any, members: Int[np.ndarray, " m"]) -> Int[np.ndarray, "m k"]:
-        return members[neighbor_lists(x[members], search)]
-
-    return lists_by_class(y, list_length(search), classes, find)
+    """What `subset_neighbors` gives, by a search among the samples of each of some classes."""
+    lists = np.full((len(x), list_length(search)), -1, np.int32)
+    for label in classes:
+        members = np.flatnonzero(y == label)
+        if len(members) > lists.shape[1]:
+            lists[members] = members[neighbor_lists(x[members], search)]
+    return lists
 
 
 def _interpolate(
