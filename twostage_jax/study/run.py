@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -18,8 +19,6 @@ from twostage_jax.study.jobs import Group, Network
 from twostage_jax.study.plans import Plans
 from twostage_jax.study.record import Record, RecordKey, failed_record
 from twostage_jax.training.trainer import Progress, Trained, Trainer
-
-_NO_CURVE = np.zeros((0, 2), np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,30 +41,6 @@ class GroupResult(NamedTuple):
 
     records: list[Record]
     features: FigureFeatures | None = None
-
-
-class Outcome(NamedTuple):
-    """What became of one approach of one network, before it is a record.
-
-    Attributes:
-        network: of the group.
-        approach: of the network.
-        probabilities: of the test fold, before any correction; none where it failed.
-        curve1: of stage 1.
-        curve2: of stage 2; no rows without one.
-        seconds: of wall time by phase.
-        features: rows per epoch of stage 2.
-        reason: why it failed; empty where it did not.
-    """
-
-    network: Network
-    approach: Approach
-    probabilities: Float32[np.ndarray, "test classes"]
-    curve1: Float32[np.ndarray, "epochs 2"]
-    curve2: Float32[np.ndarray, "epochs2 2"]
-    seconds: dict[str, float]
-    features: int = 0
-    reason: str = ""
 
 
 class Networks(NamedTuple):
@@ -100,6 +75,15 @@ class Head(NamedTuple):
     plan: Plan
 
 
+class Tuned(NamedTuple):
+    """What a head's stage 2 leaves for its record."""
+
+    probabilities: Float32[np.ndarray, "rows classes"]
+    curve: Float32[np.ndarray, "epochs 2"]
+    seconds: float
+    features: int
+
+
 def run_group(
     trainer: Trainer,
     plans: Plans,
@@ -129,26 +113,33 @@ def run_group(
         JaxRuntimeError: the device has too little memory.
     """
     networks = _train_networks(trainer, plans, group, checkpoints, progress)
-    outcomes = [
-        Outcome(
-            network,
-            approach,
-            networks.probabilities[member],
-            networks.trained.curves[member],
-            _NO_CURVE,
-            networks.seconds,
-        )
+    make_record = partial(_record, plans, provenance, networks)
+    records = [
+        make_record(member, approach)
         for member, network in enumerate(group)
         for approach in network.approaches
         if approach.stage2 is None
     ]
-    heads, failed = _plan_heads(plans, networks)
-    features = None
-    if heads:
-        tuned = _train_heads(trainer, plans, networks, heads)
-        outcomes += _predict_heads(trainer, networks, heads, tuned)
-        features = _shown_features(trainer, plans, networks, heads, tuned, shown, provenance)
-    records = [_record(plans, provenance, outcome) for outcome in outcomes + failed]
+    heads = []
+    for member, network in enumerate(group):
+        for approach in network.approaches:
+            if approach.stage2 is not None:
+                head, reason = _plan_head(plans, networks, member, approach)
+                if head is None:
+                    records.append(make_record(member, approach, reason=reason))
+                else:
+                    heads.append(head)
+    if not heads:
+        return GroupResult(records)
+    trained = _train_heads(trainer, plans, networks, heads)
+    probabilities = trainer.predict(
+        trained.state.params, networks.features[np.array([head.member for head in heads])]
+    )
+    seconds = trained.seconds / len(heads)
+    for i, head in enumerate(heads):
+        tuned = Tuned(probabilities[i], trained.curves[i], seconds, len(head.plan))
+        records.append(make_record(head.member, head.approach, tuned))
+    features = _shown_features(trainer, plans, networks, heads, trained, shown, provenance)
     return GroupResult(records, features)
 
 
@@ -168,7 +159,6 @@ def _train_networks(
     seconds = {
         "stage1": trained.seconds / len(group),
         "features": (perf_counter() - started) / len(group),
-        "stage2": 0.0,
     }
     return Networks(group, trained, features, probabilities, seconds)
 
@@ -181,32 +171,21 @@ def _feature_rows(plans: Plans, network: Network) -> Int[np.ndarray, " n"]:
     return np.concatenate([partition.test, partition.train])
 
 
-def _plan_heads(plans: Plans, networks: Networks) -> tuple[list[Head], list[Outcome]]:
-    """The heads that can be trained, and those that cannot, with the reason."""
-    heads, failed = [], []
-    for member, network in enumerate(networks.group):
-        partition = plans.partition(network.partition)
-        rows = len(partition.test) + np.arange(len(partition.train))
-        curve = networks.trained.curves[member]
-        for approach in network.approaches:
-            if approach.stage2 is None:
-                continue
-            reason = _divergence(1, curve)
-            features = np.asarray(networks.features[member, rows])
-            if not reason and not np.isfinite(features).all():
-                reason = "the features are not finite"
-            if not reason:
-                try:
-                    plan = plans.of_features(network.partition, approach, features)
-                    heads.append(Head(member, approach, plan.of_rows(rows)))
-                except (ValueError, RuntimeError) as error:  # what a sampler cannot decide
-                    reason = f"stage 2 has no samples to train on: {str(error).splitlines()[0]}"
-            if reason:
-                probabilities = networks.probabilities[member]
-                failed.append(
-                    Outcome(network, approach, probabilities, curve, _NO_CURVE, {}, reason=reason)
-                )
-    return heads, failed
+def _plan_head(
+    plans: Plans, networks: Networks, member: int, approach: Approach
+) -> tuple[Head | None, str]:
+    """The head of an approach; or None, and why it cannot be trained."""
+    network = networks.group[member]
+    partition = plans.partition(network.partition)
+    rows = len(partition.test) + np.arange(len(partition.train))
+    features = np.asarray(networks.features[member, rows])
+    if not np.isfinite(features).all():
+        return None, "the features are not finite"
+    try:
+        plan = plans.of_features(network.partition, approach, features)
+    except (ValueError, RuntimeError) as error:  # what a sampler cannot decide
+        return None, f"stage 2 has no samples to train on: {str(error).splitlines()[0]}"
+    return Head(member, approach, plan.of_rows(rows)), ""
 
 
 def _train_heads(
@@ -224,26 +203,6 @@ def _train_heads(
             for network, head in zip(of_head, heads, strict=True)
         ],
     )
-
-
-def _predict_heads(
-    trainer: Trainer, networks: Networks, heads: Sequence[Head], tuned: Trained
-) -> list[Outcome]:
-    members = np.array([head.member for head in heads])
-    probabilities = trainer.predict(tuned.state.params, networks.features[members])
-    seconds = networks.seconds | {"stage2": tuned.seconds / len(heads)}
-    return [
-        Outcome(
-            networks.group[head.member],
-            head.approach,
-            probabilities[i],
-            networks.trained.curves[head.member],
-            tuned.curves[i],
-            seconds,
-            len(head.plan),
-        )
-        for i, head in enumerate(heads)
-    ]
 
 
 def _shown_features(
@@ -289,14 +248,24 @@ def _divergence(stage: int, curve: Float32[np.ndarray, "epochs 2"]) -> str:
     return f"the loss of stage {stage} is not finite in epoch {1 + finite.argmin()}"
 
 
-def _record(plans: Plans, provenance: Provenance, outcome: Outcome) -> Record:
-    network, approach = outcome.network, outcome.approach
+def _record(
+    plans: Plans,
+    provenance: Provenance,
+    networks: Networks,
+    member: int,
+    approach: Approach,
+    tuned: Tuned | None = None,
+    reason: str = "",
+) -> Record:
+    """The record of an approach: with its head's stage 2 (`tuned`), or why that failed."""
+    network, curve1 = networks.group[member], networks.trained.curves[member]
     partition = plans.partition(network.partition)
-    test = partition.test
-    probabilities = outcome.probabilities[: len(test)]
     counts = plans.class_counts(network.partition)
     common = {"class_counts": counts, **vars(provenance)}
-    reason = outcome.reason or _divergence(1, outcome.curve1) or _divergence(2, outcome.curve2)
+    curve2 = tuned.curve if tuned else np.zeros((0, 2), np.float32)
+    probabilities = tuned.probabilities if tuned else networks.probabilities[member]
+    probabilities = probabilities[: len(partition.test)]
+    reason = _divergence(1, curve1) or _divergence(2, curve2) or reason
     if not reason and not np.isfinite(probabilities).all():
         reason = "the predictions are not finite"  # the last step diverged: no loss shows it
     if reason:
@@ -308,13 +277,16 @@ def _record(plans: Plans, provenance: Provenance, outcome: Outcome) -> Record:
         key=network.key(approach),
         status="done",
         reason="",
-        test_index=test,
-        label=plans.image_set.labels[test],
+        test_index=partition.test,
+        label=plans.image_set.labels[partition.test],
         kept=partition.kept,
         probabilities=probabilities,
-        curve1=outcome.curve1,
-        curve2=outcome.curve2,
-        seconds=outcome.seconds,
-        images={"stage1": epochs * network.images, "stage2": epochs * outcome.features},
+        curve1=curve1,
+        curve2=curve2,
+        seconds=networks.seconds | {"stage2": tuned.seconds if tuned else 0.0},
+        images={
+            "stage1": epochs * network.images,
+            "stage2": epochs * tuned.features if tuned else 0,
+        },
         **common,
     )
