@@ -43,7 +43,7 @@ def differences(rows: Sequence[Sequence[Difference]], looks: Looks) -> Figure:
             if not np.isnan(difference.low):
                 ends = [difference.low, difference.high]
                 panel.plot(ends, [y, y], color=look.color, linewidth=3)
-            panel.plot(difference.mean, y, **_points(look), markersize=7)
+            panel.plot(difference.mean, y, **_lines(look, False), markersize=7)
         panel.axvline(0, color="#444444", linewidth=0.8)
         panel.set(title=metric, xlabel="difference", ylim=(len(rows) - 0.5, -0.5))
         panel.xaxis.set_major_locator(MaxNLocator(4))
@@ -133,8 +133,8 @@ def metrics_by_ratio(frame: pd.DataFrame, looks: Looks) -> Figure:
                 x = line.index + step * (i - (count - 1) / 2)
                 if count == 1 or len(ratios) == 1:
                     panel.vlines(x, line["min"], line["max"], color=look.color, linewidth=0.8)
-                drawn = _points(look) if len(line) == 1 else _lines(look)
-                panel.plot(x, line["mean"], **drawn, markersize=size, label=look.title)
+                drawn = _lines(look, len(line) > 1) | {"markersize": size, "label": look.title}
+                panel.plot(x, line["mean"], **drawn)
             _ratio_axis(panel, cells, margin=max(1.0, 0.6 * room), label=row is panels[-1])
             panel.set_title(metric if row is panels[0] else "")
         row[0].set_ylabel(title_of(scenario))
@@ -153,7 +153,7 @@ def spread(frame: pd.DataFrame, looks: Looks) -> Figure:
             scores, look = by_approach[name][metric], looks[name]
             ticks = np.full(len(scores), y)
             panel.plot(scores, ticks, "|", color=look.color, alpha=0.6, markersize=8)
-            panel.plot(scores.mean(), y, **_points(look), markersize=8, **edge)
+            panel.plot(scores.mean(), y, **_lines(look, False), markersize=8, **edge)
         panel.set(title=metric, xlabel="score")
         panel.xaxis.set_major_locator(MaxNLocator(4))
     _name_rows(panels, [looks[name].title for name in names])
@@ -173,7 +173,7 @@ def both_test_folds(imbalanced: pd.Series, balanced: pd.Series, looks: Looks) ->
     for panel, metric in zip(panels, _SCORES, strict=True):
         for y, name in enumerate(names):
             one, other = imbalanced[name, metric], balanced[name, metric]
-            look = _points(looks[name]) | {"markersize": 6}
+            look = _lines(looks[name], False) | {"markersize": 6}
             panel.plot([one, other], [y, y], color=looks[name].color, linewidth=1)
             panel.plot(one, y, **look)
             panel.plot(other, y, **look, markerfacecolor="white")
@@ -310,7 +310,7 @@ def costs(cells: pd.DataFrame, looks: Looks) -> Figure:
         start += minutes
     for y, name in enumerate(names.index):
         speed = cells.loc[cells["network"] == name, "images_per_second"]
-        right.plot(speed, np.full(len(speed), y), **_points(looks[name]), alpha=0.8)
+        right.plot(speed, np.full(len(speed), y), **_lines(looks[name], False), alpha=0.8)
     left.set(title="device time by image sampler", xlabel="minutes")
     right.set(title="stage 1, one point per cell", xlabel="training images/s", xlim=(0, None))
     _name_rows([left, right], ["no resampling" if n == "none" else n for n in names])
@@ -318,14 +318,9 @@ def costs(cells: pd.DataFrame, looks: Looks) -> Figure:
     return figure
 
 
-def _points(look: Look) -> dict:
-    """Returns arguments of `plot` for markers without a line."""
-    return {"color": look.color, "marker": look.marker, "linestyle": ""}
-
-
-def _lines(look: Look) -> dict:
-    """Returns arguments of `plot` for markers on a line."""
-    return {"color": look.color, "marker": look.marker, "linestyle": look.line}
+def _lines(look: Look, joined: bool = True) -> dict:
+    """Returns arguments of `plot` for markers, which a line joins or not."""
+    return {"color": look.color, "marker": look.marker, "linestyle": look.line if joined else ""}
 
 
 def _name_rows(panels: Sequence[Axes], titles: Sequence[str]) -> None:

@@ -12,8 +12,6 @@ from twostage_jax.resampling.registry import SAMPLERS
 from twostage_jax.study.approaches import Approach
 from twostage_jax.study.record import Record
 
-_PHASES = ["stage1", "features", "stage2"]
-
 
 def blocks(results: Results) -> list[Block]:
     """Returns a picture, a sentence on the whole study and a table of all cells."""
@@ -94,7 +92,7 @@ def cost_of_cells(records: Iterable[Record], approaches: Mapping[str, Approach])
 
 
 def _summary(records: Iterable[Record], cells: pd.DataFrame) -> str:
-    seconds, images = cells[_PHASES].sum(), cells["images"].sum()
+    seconds, images = cells[["stage1", "features", "stage2"]].sum(), cells["images"].sum()
     devices = ", ".join(sorted({record.device for record in records}))
     text = (
         f"{seconds.sum() / 3600:.2f} device hours ({devices}; one device): "
