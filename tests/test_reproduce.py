@@ -138,7 +138,7 @@ def test_an_output_that_cannot_be_written_is_one_clear_line(run, tmp_path):
     (tmp_path / "file").write_text("in the way")
     status, _, err = run(*SMALL, "--output", "file/results")
     assert status == 2
-    assert re.fullmatch(r"error: .*file/results.*start the same command again.*\n", err)
+    assert re.fullmatch(r"error: .*file/results.*the same command resumes the study\n", err)
 
 
 def test_a_folder_of_other_settings_is_refused(run, tmp_path):
