@@ -124,8 +124,10 @@ class Trainer:
         if jax.default_backend() in SEQUENTIAL:
             return len(devices)
         stats = devices[0].memory_stats()
+        if not stats or "bytes_limit" not in stats:
+            return FOLDS * len(devices)
         total = self.device_memory(len(devices))
-        if not stats or "bytes_limit" not in stats or total is None:
+        if total is None:
             return FOLDS * len(devices)
         free = stats["bytes_limit"] - stats["bytes_in_use"]
         fitting = int(_SHARE_OF_MEMORY * free / (total - self._images.nbytes))
