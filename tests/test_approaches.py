@@ -4,10 +4,11 @@ import itertools
 import json
 from unittest import mock
 
+import numpy as np
 import pytest
 
 from twostage_jax.resampling.registry import SAMPLERS, SamplerEntry, make_sampler, register_sampler
-from twostage_jax.resampling.samplers import NearMiss, RandomUnderSampler
+from twostage_jax.resampling.samplers import ADASYN, NearMiss, RandomUnderSampler
 from twostage_jax.study import approaches
 from twostage_jax.study.approaches import Approach, Stage1, Stage2, Style, find, register
 from twostage_jax.support.errors import InputError
@@ -62,6 +63,19 @@ def test_every_sampler_is_made_with_seed_and_neighbors_where_it_has_them(name):
         assert make_sampler(name, seed=7, k_neighbors=9).get_params()["n_neighbors"] == 3
     if name.startswith("nearmiss"):
         assert parameters["version"] == int(name[-1])
+
+
+def test_adasyn_leaves_out_classes_that_lack_almost_nothing():
+    """An image apart, as folds leave classes of equal size: alone, that is an error of ADASYN."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], [300, 299, 30])
+    x = rng.normal(size=(len(y), 2)).astype(np.float32)
+    plan = make_sampler("adasyn", seed=0, k_neighbors=5).plan(x, y)
+    counts = np.bincount(plan.label)
+    assert list(counts[:2]) == [300, 299]
+    assert abs(counts[2] - 300) < 20
+    with pytest.raises(InputError, match="left after rounding"):
+        ADASYN(random_state=0).plan(x, y)
 
 
 def test_an_approach_and_a_sampler_from_outside(registry):

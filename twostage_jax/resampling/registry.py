@@ -9,6 +9,9 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
+from jaxtyping import Shaped
+
 from twostage_jax.support.errors import InputError, require_known
 
 
@@ -27,12 +30,24 @@ class SamplerEntry(NamedTuple):
     parameters: Mapping[str, Any] = MappingProxyType({})
 
 
+def balance_lacking(y: Shaped[np.ndarray, " n"]) -> dict:
+    """A `sampling_strategy` that grows all classes but those that lack less than 1 %.
+
+    ADASYN gives each sample a share of what its class lacks. Of a few samples all shares may round
+    to zero, which is an error, and folds leave classes of equal size an image apart.
+    """
+    classes, counts = np.unique(y, return_counts=True)
+    largest = counts.max()
+    pairs = zip(classes, counts, strict=True)
+    return {label: int(largest) for label, count in pairs if count < 0.99 * largest}
+
+
 SAMPLERS: dict[str, SamplerEntry] = {
     "rus": SamplerEntry("RUS", "RandomUnderSampler"),
     "ros": SamplerEntry("ROS", "RandomOverSampler"),
     "smote": SamplerEntry("SMOTE", "SMOTE"),
     "borderline": SamplerEntry("Borderline", "BorderlineSMOTE"),
-    "adasyn": SamplerEntry("ADASYN", "ADASYN"),
+    "adasyn": SamplerEntry("ADASYN", "ADASYN", {"sampling_strategy": balance_lacking}),
     "nearmiss1": SamplerEntry("NearMiss-1", "NearMiss", {"version": 1}),
     "nearmiss2": SamplerEntry("NearMiss-2", "NearMiss", {"version": 2}),
     "nearmiss3": SamplerEntry("NearMiss-3", "NearMiss", {"version": 3}),
