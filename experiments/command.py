@@ -1,6 +1,7 @@
 """How a command ends: with a status, and with one line where something is wrong."""
 
 import sys
+import warnings
 from collections.abc import Callable
 
 from twostage_jax.support.errors import InputError
@@ -18,7 +19,9 @@ def run_command(work: Callable[[], int], interrupted: str, advice: str = "") -> 
         advice: added to what the operating system refused.
     """
     try:
-        return work()
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_warning
+            return work()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -29,3 +32,8 @@ def run_command(work: Callable[[], int], interrupted: str, advice: str = "") -> 
     except KeyboardInterrupt:
         print(f"\n{interrupted}", file=sys.stderr)
         return 130
+
+
+def _print_warning(message: Warning | str, *_, **__) -> None:
+    """Prints a warning as one line, without the place in the code that raised it."""
+    print(f"warning: {message}", file=sys.stderr)
