@@ -7,13 +7,13 @@ of a sample at another row is a neighbor of it.
 
 import numbers
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
+from imblearn import over_sampling
 from jaxtyping import Int, Shaped
 from sklearn.base import clone
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from twostage_jax.resampling.neighbors import nearest
 from twostage_jax.resampling.plan import Plan
@@ -82,37 +82,13 @@ def _require_growing(y: Shaped[np.ndarray, " n"], targets: Targets, k: int, samp
             require_samples(f"class {label}", np.count_nonzero(y == label), k + 1, k, sampler)
 
 
-# A number of neighbors, or an object that searches.
-NEIGHBORS = [
-    Interval(numbers.Integral, 1, None, closed="left"),
-    HasMethods(["kneighbors", "kneighbors_graph"]),
-]
-
-
-class SMOTE(OverSampler):
+class SMOTE(OverSampler, over_sampling.SMOTE):
     """Adds samples between a sample and a neighbor of its class (Chawla et al., 2002).
 
-    It is imbalanced-learn's sampler of that name, with exact neighbors.
-
     Args:
-        sampling_strategy: as in imbalanced-learn; `auto` brings all classes to the largest's size.
-        random_state: seed or NumPy `RandomState`.
         k_neighbors: number of neighbors that a sample may be interpolated with; or an object with
             scikit-learn's `kneighbors` that finds one more, the sample itself.
-
-    Attributes:
-        sampling_strategy_: number of samples to add, by class.
     """
-
-    _parameter_constraints: ClassVar[dict] = {
-        **OverSampler._parameter_constraints,
-        "k_neighbors": NEIGHBORS,
-    }
-
-    def __init__(self, *, sampling_strategy="auto", random_state=None, k_neighbors=5):
-        super().__init__(sampling_strategy=sampling_strategy)
-        self.random_state = random_state
-        self.k_neighbors = k_neighbors
 
     def plan(self, X, y, neighbors: Int[np.ndarray, "n k"] | None = None) -> Plan:
         """Decides on the output samples, as every sampler, or from neighbors found before.
@@ -135,10 +111,6 @@ class SMOTE(OverSampler):
         if neighbors is None:
             return super().plan(X, y)
         X, y = self._validated(X, y)
-        self._require_lists(y, neighbors)
-        return self._between(y, neighbors)
-
-    def _require_lists(self, y, neighbors) -> None:
         expected = (len(y), list_length(self.k_neighbors))
         if neighbors.shape != expected:
             raise InputError(
@@ -152,6 +124,7 @@ class SMOTE(OverSampler):
                     f"neighbors of class {label} found that are not rows of that class; make them "
                     "for this y, as resampling.neighbors.subset_neighbors does"
                 )
+        return self._between(y, neighbors)
 
     def _require(self, y, targets) -> None:
         _require_growing(y, targets, list_length(self.k_neighbors), "SMOTE")
@@ -170,46 +143,21 @@ class SMOTE(OverSampler):
         return Plan.concatenate(parts)
 
 
-class BorderlineSMOTE(OverSampler):
+class BorderlineSMOTE(OverSampler, over_sampling.BorderlineSMOTE):
     """SMOTE from samples in danger: at least half of their neighbors are of another class.
 
-    H. Han, W. Wang, B. Mao, *Borderline-SMOTE*, 2005; imbalanced-learn's sampler of that name.
-    A class without samples in danger stays as it is.
+    H. Han, W. Wang, B. Mao, *Borderline-SMOTE*, 2005. A class without samples in danger stays as it
+    is.
 
     Args:
-        sampling_strategy: as in imbalanced-learn; `auto` brings all classes to the largest's size.
-        random_state: seed or NumPy `RandomState`.
         k_neighbors: as in `SMOTE`.
         m_neighbors: number of neighbors among all samples by which danger is judged; or an object.
         kind: `borderline-1` interpolates within the class. `borderline-2` interpolates with
             neighbors of any class, at most half the way toward those of another.
 
     Attributes:
-        sampling_strategy_: number of samples to add, by class.
         in_danger_indices: rows in danger, by class.
     """
-
-    _parameter_constraints: ClassVar[dict] = {
-        **OverSampler._parameter_constraints,
-        "k_neighbors": NEIGHBORS,
-        "m_neighbors": NEIGHBORS,
-        "kind": [StrOptions({"borderline-1", "borderline-2"})],
-    }
-
-    def __init__(
-        self,
-        *,
-        sampling_strategy="auto",
-        random_state=None,
-        k_neighbors=5,
-        m_neighbors=10,
-        kind="borderline-1",
-    ):
-        super().__init__(sampling_strategy=sampling_strategy)
-        self.random_state = random_state
-        self.k_neighbors = k_neighbors
-        self.m_neighbors = m_neighbors
-        self.kind = kind
 
     def _require(self, y, targets) -> None:
         if any(targets.values()):
@@ -249,31 +197,15 @@ class BorderlineSMOTE(OverSampler):
         return plan
 
 
-class ADASYN(OverSampler):
+class ADASYN(OverSampler, over_sampling.ADASYN):
     """SMOTE with more samples where more neighbors are of another class (He et al., 2008).
 
-    imbalanced-learn's sampler of that name.
+    The shares of the samples are rounded, so that a class grows to near its target.
 
     Args:
-        sampling_strategy: as in imbalanced-learn; `auto` brings all classes near the largest's
-            size, up to rounding.
-        random_state: seed or NumPy `RandomState`.
         n_neighbors: number of neighbors of a sample, both to weight it and to interpolate; or an
             object as in `SMOTE`.
-
-    Attributes:
-        sampling_strategy_: number of samples to add before rounding, by class.
     """
-
-    _parameter_constraints: ClassVar[dict] = {
-        **OverSampler._parameter_constraints,
-        "n_neighbors": NEIGHBORS,
-    }
-
-    def __init__(self, *, sampling_strategy="auto", random_state=None, n_neighbors=5):
-        super().__init__(sampling_strategy=sampling_strategy)
-        self.random_state = random_state
-        self.n_neighbors = n_neighbors
 
     def _require(self, y, targets) -> None:
         _require_growing(y, targets, list_length(self.n_neighbors), "ADASYN")
