@@ -1,9 +1,4 @@
-"""The image set: labeled images in memory, in an order that does not depend on how they were read.
-
-Folds and random streams depend on the order of rows, so that two ways of reading the same images
-must give the same rows. `ImageSet.create` therefore sorts, and `ImageSet.fingerprint` tells whether
-two image sets are the same.
-"""
+"""Labeled images in memory, in an order that does not depend on how they were read."""
 
 import hashlib
 from collections import Counter
@@ -21,7 +16,8 @@ from twostage_jax.support.errors import InputError
 class ImageSet:
     """Labeled RGB images of one size. Build one with `create`, which validates and sorts.
 
-    The arrays are read-only, which keeps the fingerprint true.
+    Folds and random streams depend on the order of rows, so that two ways of reading the same
+    images must give the same rows. The arrays are read-only, which keeps the fingerprint true.
     """
 
     images: UInt8[np.ndarray, "n h w 3"]

@@ -18,8 +18,8 @@ SOURCES: dict[str, Callable[[SourceOptions], ImageSet]] = {
 def register_source(name: str, read: Callable[[SourceOptions], ImageSet]) -> None:
     """Adds a source, so that `load` and the commands know its name.
 
-    Registering the same function again changes nothing. The function reads or generates the image
-    set, and raises InputError for options that do not fit.
+    `read` returns the image set, and raises InputError for options that do not fit. Registering the
+    same function again changes nothing.
 
     Raises:
         InputError: the name is taken by another source.

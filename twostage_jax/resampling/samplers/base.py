@@ -26,12 +26,9 @@ Targets = Mapping[Any, int | np.integer]
 
 
 def sampling_targets(strategy: Any, y: Shaped[np.ndarray, " n"], kind: str) -> Targets:
-    """The targets of a `sampling_strategy`, in the order of the classes.
+    """The targets of a `sampling_strategy` (float, name, dict, list or callable), class by class.
 
-    Args:
-        strategy: in one of imbalanced-learn's forms: float, name, dict, list or callable.
-        y: class of each sample.
-        kind: `over-sampling`, `under-sampling` or `clean-sampling`.
+    `kind` is `over-sampling`, `under-sampling` or `clean-sampling`.
 
     Raises:
         InputError: the strategy does not fit the classes. The message has imbalanced-learn's

@@ -134,6 +134,5 @@ class EditedNearestNeighbours(CleaningSampler, under_sampling.EditedNearestNeigh
         else:
             agree = mode(around, axis=1).mode == code[asking]
         stays = asking[agree]
-        return keep_of_classes(
-            y, {label: stays[y[stays] == label] for label in self.sampling_strategy_}
-        )
+        kept = {label: stays[y[stays] == label] for label in self.sampling_strategy_}
+        return keep_of_classes(y, kept)

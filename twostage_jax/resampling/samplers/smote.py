@@ -6,7 +6,7 @@ of a sample at another row is a neighbor of it.
 """
 
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,10 @@ from twostage_jax.support.errors import InputError
 def neighbor_lists(
     x: Shaped[np.ndarray, "n *shape"], search: Any, rows: Int[np.ndarray, " q"] | None = None
 ) -> Int[np.ndarray, "q k"]:
-    """The nearest neighbors within x of some of its rows.
+    """The nearest neighbors within x of some of its rows; of all by default.
 
-    Args:
-        x: the samples.
-        search: k for the exact search of this package; or, as in imbalanced-learn, an object with
-            scikit-learn's `fit` and `kneighbors`, whose first neighbor is the sample itself.
-        rows: those whose neighbors are wanted; all by default.
+    `search` is k for the exact search of this package; or, as in imbalanced-learn, an object with
+    scikit-learn's `fit` and `kneighbors`, whose first neighbor is the sample itself.
     """
     if isinstance(search, numbers.Integral):
         return nearest(x, int(search), rows=rows).rows
@@ -75,11 +72,17 @@ def _interpolate(
     return Plan(base, lists[first, second], step, y[base])
 
 
-def _require_growing(y: Shaped[np.ndarray, " n"], targets: Targets, k: int, sampler: str) -> None:
-    """Checks that each class that grows has more than k samples, so that each has k neighbors."""
+def _growing(y: Shaped[np.ndarray, " n"], targets: Targets) -> Iterator[tuple[Any, Any, Any]]:
+    """Label, number of samples to add and rows of each class that grows."""
     for label, size in targets.items():
         if size:
-            require_samples(f"class {label}", np.count_nonzero(y == label), k + 1, k, sampler)
+            yield label, size, np.flatnonzero(y == label)
+
+
+def _require_growing(y: Shaped[np.ndarray, " n"], targets: Targets, k: int, sampler: str) -> None:
+    """Checks that each class that grows has more than k samples, so that each has k neighbors."""
+    for label, _, members in _growing(y, targets):
+        require_samples(f"class {label}", len(members), k + 1, k, sampler)
 
 
 class SMOTE(OverSampler, over_sampling.SMOTE):
@@ -91,22 +94,18 @@ class SMOTE(OverSampler, over_sampling.SMOTE):
     """
 
     def plan(self, X, y, neighbors: Int[np.ndarray, "n k"] | None = None) -> Plan:
-        """Decides on the output samples, as every sampler, or from neighbors found before.
+        """Decides on the output samples as `PlanSampler.plan` does, or from neighbors found before.
 
         Args:
-            X: array-like, n x features, or images of one size.
-            y: class of each sample.
+            X: as in `PlanSampler.plan`.
+            y: as in `PlanSampler.plan`.
             neighbors: rows of each sample's k nearest neighbors of its class, nearest first, as
                 from `resampling.neighbors.subset_neighbors`; -1 in classes that do not grow. They
                 replace this sampler's own search: the plan is the same, and X is only validated.
 
-        Returns:
-            a table with one row per output sample.
-
         Raises:
-            ValueError: as in `PlanSampler.plan`; or `neighbors` is not n x k, or the neighbors of a
-                sample are not of its class.
-            TypeError: X is sparse.
+            InputError: `neighbors` is not n x k, or the neighbors of a sample are not of its class;
+                and what `PlanSampler.plan` raises.
         """
         if neighbors is None:
             return super().plan(X, y)
@@ -117,9 +116,9 @@ class SMOTE(OverSampler, over_sampling.SMOTE):
                 f"neighbors of shape {neighbors.shape} found, {expected} expected: one row per "
                 "sample, one column per neighbor; make them for this y and this k_neighbors"
             )
-        for label, size in self.sampling_strategy_.items():
-            lists = neighbors[y == label]
-            if size and ((lists < 0).any() or (lists >= len(y)).any() or (y[lists] != label).any()):
+        for label, _, members in _growing(y, self.sampling_strategy_):
+            lists = neighbors[members]
+            if (lists < 0).any() or (lists >= len(y)).any() or (y[lists] != label).any():
                 raise InputError(
                     f"neighbors of class {label} found that are not rows of that class; make them "
                     "for this y, as resampling.neighbors.subset_neighbors does"
@@ -130,16 +129,14 @@ class SMOTE(OverSampler, over_sampling.SMOTE):
         _require_growing(y, targets, list_length(self.k_neighbors), "SMOTE")
 
     def _decide(self, x, y) -> Plan:
-        growing = [label for label, size in self.sampling_strategy_.items() if size]
+        growing = [label for label, _, _ in _growing(y, self.sampling_strategy_)]
         return self._between(y, class_neighbor_lists(x, y, self.k_neighbors, growing))
 
     def _between(self, y, neighbors) -> Plan:
         parts = [Plan.of_all(y)]
-        for label, size in self.sampling_strategy_.items():
-            if size:
-                members = np.flatnonzero(y == label)
-                random = check_random_state(self.random_state)
-                parts.append(_interpolate(y, members, neighbors[members], size, random))
+        for _, size, members in _growing(y, self.sampling_strategy_):
+            random = check_random_state(self.random_state)
+            parts.append(_interpolate(y, members, neighbors[members], size, random))
         return Plan.concatenate(parts)
 
 
@@ -167,17 +164,13 @@ class BorderlineSMOTE(OverSampler, over_sampling.BorderlineSMOTE):
     def _decide(self, x, y) -> Plan:
         self.in_danger_indices = {}
         parts = [Plan.of_all(y)]
-        for label, size in self.sampling_strategy_.items():
-            if not size:
-                continue
-            members = np.flatnonzero(y == label)
-            m = list_length(self.m_neighbors)
+        m = list_length(self.m_neighbors)
+        for label, size, members in _growing(y, self.sampling_strategy_):
             others = (y[neighbor_lists(x, self.m_neighbors, members)] != label).sum(axis=1)
             danger = (others >= m / 2) & (others < m)
-            if not danger.any():
-                continue
-            self.in_danger_indices[label] = members[danger]
-            parts.append(self._between(x, y, label, members, danger, size))
+            if danger.any():
+                self.in_danger_indices[label] = members[danger]
+                parts.append(self._between(x, y, label, members, danger, size))
         return Plan.concatenate(parts)
 
     def _between(self, x, y, label, members, danger, size) -> Plan:
@@ -214,10 +207,7 @@ class ADASYN(OverSampler, over_sampling.ADASYN):
         random = check_random_state(self.random_state)
         k = list_length(self.n_neighbors)
         parts = [Plan.of_all(y)]
-        for label, size in self.sampling_strategy_.items():
-            if not size:
-                continue
-            members = np.flatnonzero(y == label)
+        for label, size, members in _growing(y, self.sampling_strategy_):
             others = (y[neighbor_lists(x, self.n_neighbors, members)] != label).sum(axis=1) / k
             if not others.any():
                 raise RuntimeError(
