@@ -1,11 +1,7 @@
-"""The image set: labeled images in memory, in an order that does not depend on how they were read.
-
-Folds and random streams depend on the order of rows, so that two ways of reading the same images
-must give the same rows. `ImageSet.create` therefore sorts, and `ImageSet.fingerprint` tells whether
-two image sets are the same.
-"""
+"""Labeled images in memory, in an order that does not depend on how they were read."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +16,8 @@ from twostage_jax.support.errors import InputError
 class ImageSet:
     """Labeled RGB images of one size. Build one with `create`, which validates and sorts.
 
-    The arrays are read-only, which keeps the fingerprint true.
+    Folds and random streams depend on the order of rows, so that two ways of reading the same
+    images must give the same rows. The arrays are read-only, which keeps the fingerprint true.
     """
 
     images: UInt8[np.ndarray, "n h w 3"]
@@ -28,7 +25,7 @@ class ImageSet:
     labels: Int32[np.ndarray, " n"]
     """Class index of each image, 0 to `num_classes` - 1, in ascending order."""
     class_names: tuple[str, ...]
-    """Name of each class; its position is the class index."""
+    """Distinct name of each class, at least two; its position is the class index."""
     names: tuple[str, ...]
     """Unique name of each image, ascending within a class; equal for every way of reading."""
     source: str
@@ -44,15 +41,10 @@ class ImageSet:
         names: Sequence[str],
         source: str,
     ) -> "ImageSet":
-        """Returns the image set, its rows sorted by (label, name).
+        """Returns the image set of the given attributes, its rows sorted by (label, name).
 
-        Args:
-            images: pixels, uint8. If the rows are sorted, they are not copied: the image set holds
-                a read-only view, and the caller must no longer write to the array.
-            labels: class index of each image.
-            class_names: at least two distinct names.
-            names: a distinct name for each image.
-            source: one line on where the images came from.
+        Sorted images are not copied: the image set holds a read-only view, and the caller must no
+        longer write to the array.
 
         Raises:
             InputError: the parts do not fit together, a label has no class, a class has no
@@ -66,13 +58,7 @@ class ImageSet:
         images = images.view()
         images.flags.writeable = False
         labels.flags.writeable = False
-        return cls(
-            images=images,
-            labels=labels,
-            class_names=tuple(class_names),
-            names=tuple(names[row] for row in order),
-            source=source,
-        )
+        return cls(images, labels, tuple(class_names), tuple(names[row] for row in order), source)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -142,8 +128,9 @@ def _check_parts(
     if len(class_names) < 2:
         raise InputError(f"{len(class_names)} classes; expected at least two")
     for kind, group in (("class name", class_names), ("image name", names)):
-        if twice := _first_repeated(group):
-            raise InputError(f"{kind} '{twice}' occurs more than once; expected distinct names")
+        name, times = Counter(group).most_common(1)[0]
+        if times > 1:
+            raise InputError(f"{kind} '{name}' occurs more than once; expected distinct names")
     if labels.min() < 0 or labels.max() >= len(class_names):
         raise InputError(
             f"labels run from {labels.min()} to {labels.max()}; expected 0 to "
@@ -154,12 +141,3 @@ def _check_parts(
         raise InputError(
             f"no image of {', '.join(absent)}; expected at least one image of every class"
         )
-
-
-def _first_repeated(names: Sequence[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None

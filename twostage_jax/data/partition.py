@@ -72,10 +72,7 @@ def imbalance_ratios(scenario: str, ratio: float, classes: int) -> Float[np.ndar
     Args:
         scenario: one of `SCENARIOS`, or `ORIGINAL`.
         ratio: the largest factor, from 1 up.
-        classes: number of classes, at least 2.
-
-    Returns:
-        one factor per position in the class order.
+        classes: number of classes, at least 2; there is one factor per position in their order.
 
     Raises:
         InputError: an unknown scenario, or a ratio that is not a number from 1 up.
@@ -111,7 +108,6 @@ class Partitions:
     """The partitions of one image set under one seed, whose images are dealt to folds once."""
 
     def __init__(self, image_set: ImageSet, seed: int):
-        """Nothing is computed before the first partition is made."""
         self._image_set = image_set
         self._seed = seed
 

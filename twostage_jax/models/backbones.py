@@ -39,13 +39,7 @@ def find_backbone(name: str) -> Backbone:
 
 
 def load_weights(network: str, source: str, width: float, cache: Path) -> Weights | None:
-    """Returns the weights that a network starts from; None for random ones.
-
-    Args:
-        network: name of a backbone.
-        source: `imagenet`, `random` or the path of a weights file.
-        width: multiplier of the network's channels.
-        cache: folder of downloaded and of converted weights; made if it is missing.
+    """Returns what the backbone named `network` gives, see `Backbone.load_weights`.
 
     Raises:
         InputError: the weights cannot be had, or the file holds another network or width; the

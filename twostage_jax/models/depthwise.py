@@ -82,10 +82,7 @@ def depthwise(
 ) -> Float[Array, "b i j c"]:
     """Convolves each channel with its own 3 x 3 kernel; pads as `shifts` does.
 
-    Args:
-        x: activations.
-        taps: the kernel of each channel, in row-major order, with the dtype of `x`.
-        stride: 1 or 2.
+    `taps` has the kernel of each channel, in row-major order, with the dtype of `x`.
     """
     return multiply_shifts(x, taps, stride)
 
@@ -118,10 +115,8 @@ def _backward(stride, kept, gradient):
 def _towards_taps(
     stride: int, padded: Float[Array, "b h w c"], gradient: Float[Array, "b i j c"]
 ) -> Float32[Array, "9 c"]:
-    sums = [
-        jnp.sum(view * gradient, (0, 1, 2), dtype=jnp.float32) for view in _views(padded, stride)
-    ]
-    return jnp.stack(sums)
+    views = _views(padded, stride)
+    return jnp.stack([jnp.sum(view * gradient, (0, 1, 2), dtype=jnp.float32) for view in views])
 
 
 def _towards_taps_by_sample(

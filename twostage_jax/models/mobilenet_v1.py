@@ -24,18 +24,10 @@ from twostage_jax.models.network import Backbone, Network
 from twostage_jax.models.weights import NORM, KerasWeights, Shape
 from twostage_jax.support.errors import InputError
 
-# Output channels at width 1 and stride of the thirteen depthwise-separable blocks.
-BLOCKS = (
-    (64, 1),
-    (128, 2),
-    (128, 1),
-    (256, 2),
-    (256, 1),
-    (512, 2),
-    *((512, 1),) * 5,
-    (1024, 2),
-    (1024, 1),
-)
+# Groups of depthwise-separable blocks: output channels at width 1, number of blocks, stride of the
+# first one. Then the output channels and the stride of each block.
+GROUPS = ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 6, 2), (1024, 2, 2))
+BLOCKS = [(out, 1 if i else stride) for out, count, stride in GROUPS for i in range(count)]
 STEM_CHANNELS = 32
 
 
@@ -65,14 +57,8 @@ class SeparableBlock(nnx.Module):
 class MobileNet(Network):
     """MobileNet v1 with the paper's head.
 
-    Args:
-        classes: number of classes.
-        width: multiplier of every layer's channels (the paper: 1.0; Keras publishes ImageNet
-            weights for 0.25, 0.5, 0.75 and 1.0).
-        momentum: share of the running batch statistics that one step keeps.
-        dtype: of activations and of products; parameters and statistics are float32.
-        forms: how to compute the same function.
-        rngs: the stream `params` initializes.
+    `width` multiplies the channels of every layer (the paper: 1.0). `Backbone.build` in
+    `network.py` describes the other arguments.
     """
 
     def __init__(

@@ -26,20 +26,10 @@ from twostage_jax.models.layers import (
 from twostage_jax.models.network import Backbone, Network
 from twostage_jax.models.weights import NORM, KerasWeights, Shape
 
-# Output channels at width 1 and stride of the seventeen inverted residual blocks.
-BLOCKS = (
-    (16, 1),
-    (24, 2),
-    (24, 1),
-    (32, 2),
-    *((32, 1),) * 2,
-    (64, 2),
-    *((64, 1),) * 3,
-    *((96, 1),) * 3,
-    (160, 2),
-    *((160, 1),) * 2,
-    (320, 1),
-)
+# Groups of inverted residual blocks (table 2 of the paper): output channels at width 1, number of
+# blocks, stride of the first one.
+GROUPS = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
+BLOCKS = [(out, 1 if i else stride) for out, count, stride in GROUPS for i in range(count)]
 STEM_CHANNELS = 32
 LAST_CHANNELS = 1280
 EXPANSION = 6  # of every block but the first
@@ -120,15 +110,9 @@ class InvertedResidual(nnx.Module):
 class MobileNetV2(Network):
     """MobileNetV2 with the paper's head.
 
-    Args:
-        classes: number of classes.
-        width: multiplier of the channels, which are then rounded to multiples of 8. The last
-            layer keeps its 1280 channels at widths below 1. Keras publishes ImageNet weights for
-            0.35, 0.5, 0.75, 1.0, 1.3 and 1.4.
-        momentum: share of the running batch statistics that one step keeps (Keras: 0.999).
-        dtype: of activations and of products; parameters and statistics are float32.
-        forms: how to compute the same function.
-        rngs: the stream `params` initializes.
+    `width` multiplies the channels, which are then rounded to multiples of 8. The last layer keeps
+    its 1280 channels at widths below 1. Keras's `momentum` is 0.999. `Backbone.build` in
+    `network.py` describes the other arguments.
     """
 
     def __init__(
@@ -167,10 +151,7 @@ class MobileNetV2(Network):
 
 
 def _in_keras(name: str, shape: Shape) -> tuple[str, Shape]:
-    """Returns Keras's name and shape of a parameter.
-
-    Keras counts blocks from 0 and calls the first one `expanded_conv`.
-    """
+    """Returns Keras's name and shape of a parameter; the first block is `expanded_conv`."""
     match name.split("."):
         case ["stem", *rest]:
             kernel, norm = "Conv1", "bn_Conv1"

@@ -53,13 +53,14 @@ class Backbone:
     title: str
     """Name of the network, as messages and reports print it."""
     build: Callable[..., Network]
-    """Called as `build(classes, width, momentum=, dtype=, forms=, rngs=)`. `momentum` is the share
-    of the running statistics that one step keeps, `dtype` that of activations and products, `forms`
-    a `layers.Forms`, and the stream `params` of `rngs` initializes."""
+    """Called as `build(classes, width, momentum=, dtype=, forms=, rngs=)`. `width` multiplies the
+    channels, `momentum` is the share of the running statistics that one step keeps, `dtype` that of
+    activations and products (parameters and statistics are float32), `forms` a `layers.Forms`, and
+    the stream `params` of `rngs` initializes."""
     load_weights: Callable[[str, float, Path], Weights | None]
-    """Called with a source (`imagenet`, `random` or a file), a width and the folder of the weights
-    cache. Returns the weights that a run starts from, or None for random ones; raises InputError.
-    """
+    """Called with a source (`imagenet`, `random` or a file), a width and the folder of downloaded
+    and of converted weights, which is made if it is missing. Returns the weights that a run starts
+    from, or None for random ones; raises InputError."""
     min_image_size: int
     """Smallest side of an image in pixels."""
     check_width: Callable[[float], None] = lambda width: None

@@ -96,13 +96,10 @@ class KerasWeights:
     """Maps a layer's name in a file to the name that `in_keras` uses; old files have other ones."""
 
     def load(self, source: str, width: float, cache: Path) -> Weights | None:
-        """Returns the weights that a run starts from.
+        """Returns the weights that a run starts from, see `Backbone.load_weights`.
 
-        Args:
-            source: `imagenet` (from the cache, else downloaded), `random` (returns None), or the
-                path of one of Keras's files without the classifier ("no_top").
-            width: multiplier of the network's channels.
-            cache: folder of downloaded and of converted weights; made if it is missing.
+        A file is one of Keras's without the classifier ("no_top"). ImageNet weights are downloaded
+        if they are not in the cache.
 
         Raises:
             UnfitWeightsError: the file is of another width or another network, or tensors are
@@ -176,28 +173,19 @@ class KerasWeights:
         problems += [f"'{foreign}' is not part of it" for foreign in tensors]
         if not problems:
             return arrays
-        found = self.width_of(shapes)
-        if found not in (None, width):
+        message = (
+            f"{path} is not Keras's {self.title} of width {width:g} without its classifier: "
+            f"{'; '.join(problems)}; download {self.file.format('*')} again"
+        )
+        if (found := self.width_of(shapes)) not in (None, width):
             message = (
                 f"{path} holds a {self.title} of width {found:g}, width {width:g} expected; pass "
                 f"--width {found:g} or the file of the other width"
             )
-        else:
-            message = (
-                f"{path} is not Keras's {self.title} of width {width:g} without its classifier: "
-                f"{'; '.join(problems)}; download {self.file.format('*')} again"
-            )
         raise UnfitWeightsError(message, path, shapes)
 
     def width_of(self, shapes: Mapping[str, Shape]) -> float | None:
-        """Recognizes a file of this network.
-
-        Args:
-            shapes: the shape of each of the file's tensors by `layer/weight`.
-
-        Returns:
-            The published width that has these tensors, or None.
-        """
+        """Returns the published width that has tensors of these shapes, by `layer/weight`."""
         shapes = {self._renamed(name): shape for name, shape in shapes.items()}
         for width in self.published:
             own = _shapes(self.build, width)

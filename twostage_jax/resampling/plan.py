@@ -35,12 +35,7 @@ class Plan:
 
     @classmethod
     def of_kept(cls, y: Shaped[np.ndarray, " n"], rows: Int[np.ndarray, " m"]) -> "Plan":
-        """The plan that takes some rows as they are.
-
-        Args:
-            y: class of each sample of X.
-            rows: rows of X, in the order of the output.
-        """
+        """The plan that takes some rows of X as they are, in the order of the output."""
         return cls(rows, rows, np.zeros(len(rows)), y[rows])
 
     @classmethod
@@ -147,24 +142,21 @@ class DevicePlan(NamedTuple):
 
 
 def epoch_batches(plan: Plan, batch_size: int, steps: int, stream: int) -> DevicePlan:
-    """Shuffles a plan and cuts it into batches; the last one may be partial.
+    """Shuffles a plan of at most `steps * batch_size` rows and cuts it into batches.
 
-    Args:
-        plan: at most `steps * batch_size` rows.
-        batch_size: rows per batch.
-        steps: number of batches; those after the plan's end are all padding.
-        stream: seed of the shuffle, from `streams.derive`.
+    The last batch of the plan may be partial, and those after it are all padding. `stream` seeds
+    the shuffle; it comes from `streams.derive`.
     """
     order = np.random.default_rng(stream).permutation(len(plan))
 
-    def cut(column: np.ndarray, dtype: type, padding: int) -> np.ndarray:
+    def cut(column: np.ndarray, dtype: type, padding: int = 0) -> np.ndarray:
         padded = np.full(steps * batch_size, padding, dtype)
         padded[: len(order)] = column[order]
         return padded.reshape(steps, batch_size)
 
     return DevicePlan(
-        cut(plan.base, np.int32, 0),
-        cut(plan.neighbor, np.int32, 0),
-        cut(plan.step, np.float32, 0),
-        cut(plan.label, np.int32, -1),
+        cut(plan.base, np.int32),
+        cut(plan.neighbor, np.int32),
+        cut(plan.step, np.float32),
+        cut(plan.label, np.int32, padding=-1),
     )

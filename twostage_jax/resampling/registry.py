@@ -78,11 +78,8 @@ def register_sampler(name: str, entry: SamplerEntry) -> None:
 def make_sampler(name: str, *, seed: int, k_neighbors: int):
     """A new sampler that balances all classes.
 
-    Args:
-        name: its short name.
-        seed: its random stream, if it draws at all.
-        k_neighbors: neighbors that an over-sampler interpolates toward; other samplers keep the
-            number of neighbors of their definition.
+    A sampler that draws takes `seed`, and an over-sampler interpolates toward `k_neighbors`. Other
+    samplers keep the number of neighbors of their definition.
 
     Raises:
         InputError: an unknown name; the message has the nearest valid ones.

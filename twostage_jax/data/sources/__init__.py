@@ -13,17 +13,13 @@ SOURCES: dict[str, Callable[[SourceOptions], ImageSet]] = {
     "digits": digits.read,
     "folder": folder.read,
 }
-"""The sources that `load` knows."""
 
 
 def register_source(name: str, read: Callable[[SourceOptions], ImageSet]) -> None:
     """Adds a source, so that `load` and the commands know its name.
 
-    Registering the same function again changes nothing.
-
-    Args:
-        name: the dataset's name.
-        read: reads or generates the image set; raises InputError for options that do not fit.
+    `read` returns the image set, and raises InputError for options that do not fit. Registering the
+    same function again changes nothing.
 
     Raises:
         InputError: the name is taken by another source.
@@ -39,16 +35,11 @@ def load(
     image_size: int | None = None,
     images_per_class: int | None = None,
 ) -> ImageSet:
-    """Reads or generates an image set.
+    """Reads or generates an image set, with images uint8 n x h x w x 3.
 
     Args:
         dataset: a name in `SOURCES`.
-        data_dir: where the images are; `SourceOptions` says what each source makes of it.
-        image_size: side of the square images, in pixels; None for the size that they have.
-        images_per_class: how many images of each class `digits` takes; None for all.
-
-    Returns:
-        Image set with images uint8 n x h x w x 3.
+        data_dir, image_size, images_per_class: as in `SourceOptions`.
 
     Raises:
         InputError: an unknown dataset, or options that do not fit it.

@@ -5,7 +5,6 @@ TensorFlow Datasets, which downloads, checks and keeps the archive. Both give th
 """
 
 import functools
-import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,6 @@ CLASS_NAMES = ("tumor", "stroma", "complex", "lympho", "debris", "mucosa", "adip
 
 ARCHIVE = "Kather_texture_2016_image_tiles_5000"
 """Name of the Zenodo archive, and of the one folder in it."""
-
 ARCHIVE_URL = f"https://zenodo.org/record/53169/files/{ARCHIVE}.zip"
 ARCHIVE_BYTES = 258_098_431
 ARCHIVE_SHA256 = "936d0b95ae0f04f1f7b18a2b7e8c55776c3e887d102f645bcee752d1a6626a32"
@@ -46,7 +44,7 @@ def read(options: SourceOptions) -> ImageSet:
 
 
 def load(data_dir: Path | None, image_size: int | None) -> ImageSet:
-    """Reads the colorectal histology tiles.
+    """Reads the tiles as uint8 n x h x w x 3, named `<class>/<file>`.
 
     Args:
         data_dir: the unpacked Zenodo archive (the folder that holds `01_TUMOR` to `08_EMPTY`, or
@@ -54,10 +52,6 @@ def load(data_dir: Path | None, image_size: int | None) -> ImageSet:
             need not exist; the archive (246 MiB) is downloaded into it once. None stands for
             TensorFlow Datasets' own default.
         image_size: side of the square images, in pixels; None keeps the tiles' 150.
-
-    Returns:
-        Image set with images uint8 n x h x w x 3, named `<class>/<file>`. Both ways of reading give
-        the same names, rows and pixels.
 
     Raises:
         InputError: an incomplete folder, images that cannot be read, a download that fails or
@@ -72,13 +66,11 @@ def load(data_dir: Path | None, image_size: int | None) -> ImageSet:
             image_size=image_size,
             source="colorectal histology (Kather 2016), unpacked Zenodo archive",
         )
-    examples = list(_tfds_examples(data_dir))
-    names = [f"{CLASS_NAMES[label]}/{file}" for _, label, file in examples]
+    encoded, labels, files = zip(*_tfds_examples(data_dir), strict=True)
+    names = [f"{CLASS_NAMES[label]}/{file}" for label, file in zip(labels, files, strict=True)]
     return ImageSet.create(
-        images=folder.decode_all(
-            [encoded for encoded, _, _ in examples], names=names, image_size=image_size
-        ),
-        labels=np.array([label for _, label, _ in examples], np.int32),
+        images=folder.decode_all(encoded, names=names, image_size=image_size),
+        labels=np.array(labels, np.int32),
         class_names=CLASS_NAMES,
         names=names,
         source="colorectal histology (Kather 2016), TensorFlow Datasets colorectal_histology 2.0.0",
@@ -90,7 +82,7 @@ def _unpacked_archive(data_dir: Path | None) -> Path | None:
     if data_dir is None or not data_dir.exists():
         return None
     for root in (data_dir, data_dir / ARCHIVE):
-        present = set(folder.subfolders(root)) if root == data_dir or root.is_dir() else set()
+        present = folder.subfolders(root) if root == data_dir or root.is_dir() else []
         missing = [name for name in _FOLDERS if name not in present]
         if not missing:
             return root
@@ -148,11 +140,9 @@ def _builder_class() -> type:
             return {"train": self._generate_examples(dl_manager.download(ARCHIVE_URL))}
 
         def _generate_examples(self, root_dir):
-            for label, class_name, file, image in _archive_tiles(Path(root_dir)):
-                yield (
-                    f"{class_name}/{file}",
-                    {"image": image, "label": label, "filename": file},
-                )
+            for label, file, image in _archive_tiles(str(root_dir)):
+                record = {"image": image, "label": label, "filename": file}
+                yield f"{CLASS_NAMES[label]}/{file}", record
 
     Builder.url_infos = {
         ARCHIVE_URL: UrlInfo(Size(ARCHIVE_BYTES), ARCHIVE_SHA256, f"{ARCHIVE}.zip")
@@ -160,18 +150,16 @@ def _builder_class() -> type:
     return Builder
 
 
-def _archive_tiles(archive: Path) -> Iterator[tuple[int, str, str, Image.Image]]:
-    """Label, class name, file name and image of every tile in the Zenodo archive."""
+def _archive_tiles(archive: str) -> Iterator[tuple[int, str, Image.Image]]:
+    """Label, file name and image of every tile in the Zenodo archive."""
     with zipfile.ZipFile(archive) as members:
         for member in sorted(members.namelist()):
-            match member.split("/"):
-                case [root, class_folder, file] if (
-                    root == ARCHIVE and class_folder in _FOLDERS and folder.is_image_name(file)
-                ):
-                    label = _FOLDERS.index(class_folder)
-                    # A Pillow image: TensorFlow Datasets would ask TensorFlow to encode an array.
-                    pixels = folder.decode(members.read(member), None)
-                    yield label, CLASS_NAMES[label], file, Image.fromarray(pixels)
+            root, _, tile = member.partition("/")
+            class_folder, _, file = tile.rpartition("/")
+            if root == ARCHIVE and class_folder in _FOLDERS and folder.is_image_name(file):
+                # A Pillow image: TensorFlow Datasets would ask TensorFlow to encode an array.
+                image = Image.fromarray(folder.decode(members.read(member), None))
+                yield _FOLDERS.index(class_folder), file, image
 
 
 def _prepare(builder) -> None:
@@ -221,9 +209,7 @@ def _tfrecords(path: Path) -> Iterator[bytes]:
     content = path.read_bytes()
     position = 0
     while position < len(content):
-        if len(content) - position < 12:
-            raise OSError(f"{path.name} is cut short")
-        (length,) = struct.unpack_from("<Q", content, position)
+        length = int.from_bytes(content[position : position + 8], "little")
         start, position = position + 12, position + 16 + length
         if position > len(content):
             raise OSError(f"{path.name} is cut short")

@@ -19,14 +19,9 @@ DEFAULT_SIZE = 32
 
 
 def read(options: SourceOptions) -> ImageSet:
-    """Reads the digits.
+    """Reads the digits as uint8 n x h x w x 3, of the classes `0` to `9`.
 
-    Args:
-        options: `image_size` (None: 32 pixels) and `images_per_class`, which takes the first ones
-            of each class (None: all, 174 to 183).
-
-    Returns:
-        Image set with images uint8 n x h x w x 3, of the classes `0` to `9`.
+    `images_per_class` takes the first ones of each class (None: all, 174 to 183).
 
     Raises:
         InputError: there is a data dir, or no image per class is asked for.

@@ -17,9 +17,6 @@ from twostage_jax.support.errors import InputError
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
-# Left behind by archivers; never a class.
-_JUNK_FOLDERS = ("__MACOSX",)
-
 # How many names an error message lists before it stops at a count.
 _NAMES_SHOWN = 5
 
@@ -34,7 +31,7 @@ def read(options: SourceOptions) -> ImageSet:
 
 
 def load(data_dir: Path, image_size: int | None) -> ImageSet:
-    """Reads `data_dir/<class>/<image>`.
+    """Reads `data_dir/<class>/<image>` as uint8 n x h x w x 3.
 
     Classes are the sub-folders, sorted by name; an image's name is `<class>/<file>`. Hidden
     files, files without a suffix of JPEG, PNG or TIFF, and sub-folders of a class are ignored. If
@@ -45,9 +42,6 @@ def load(data_dir: Path, image_size: int | None) -> ImageSet:
         data_dir: the folder.
         image_size: side of the square images returned, in pixels; None keeps the size of the
             files, which must then be the same for all. `decode` says how images are fitted.
-
-    Returns:
-        Image set with images uint8 n x h x w x 3.
 
     Raises:
         InputError: no such folder, no classes or only one, a class without images, images that
@@ -71,20 +65,15 @@ def read_classes(
     image_size: int | None,
     source: str,
 ) -> ImageSet:
-    """Reads the images of the given sub-folders of `root`.
+    """Reads the images of the given sub-folders of `root`, one per class, as `load` does.
 
     Args:
         root: the folder that holds `folders`.
-        folders: a sub-folder for each class.
-        class_names: what to call each class, in the same order.
+        folders: the sub-folder of each class.
+        class_names: what to call each class, in the same order. Images are named
+            `<class name>/<file>`.
         image_size: as in `load`.
         source: the image set's `source`.
-
-    Returns:
-        Image set with images uint8 n x h x w x 3, named `<class name>/<file>`.
-
-    Raises:
-        InputError: as in `load`.
     """
     paths, names, labels = [], [], []
     for label, (folder, class_name) in enumerate(zip(folders, class_names, strict=True)):
@@ -112,9 +101,6 @@ def decode_all(
         encoded: the file, or the file's content, of each image; at least one.
         names: what to call each image in an error message.
         image_size: as in `load`.
-
-    Returns:
-        RGB pixels, uint8, n x h x w x 3, in the order given.
 
     Raises:
         InputError: images cannot be decoded, or differ in size from the first while `image_size`
@@ -159,15 +145,15 @@ def decode(encoded: Path | bytes, image_size: int | None) -> UInt8[np.ndarray, "
             this side, with Pillow's antialiased Lanczos filter. That is the same as resizing the
             shorter side and cropping the center. An image of this size keeps its pixels.
 
-    Returns:
-        Pixels, uint8.
-
     Raises:
         ValueError: 32-bit pixels, which have no agreed range.
         OSError: not an image, or one cut short.
     """
     with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
-        return np.array(_fit(_to_rgb(ImageOps.exif_transpose(image)), image_size))
+        rgb = _to_rgb(ImageOps.exif_transpose(image))
+        if image_size is not None:
+            rgb = ImageOps.fit(rgb, (image_size, image_size), Image.Resampling.LANCZOS)
+        return np.array(rgb)
 
 
 def _try_decode(encoded: Path | bytes, image_size: int | None) -> np.ndarray | str:
@@ -196,19 +182,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _fit(image: Image.Image, image_size: int | None) -> Image.Image:
-    if image_size is None or image.size == (image_size, image_size):
-        return image
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    return image.resize(
-        (image_size, image_size),
-        Image.Resampling.LANCZOS,
-        box=(left, top, left + side, top + side),
-    )
-
-
 def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
@@ -234,14 +207,13 @@ def _find_classes(root: Path) -> tuple[Path, list[str]]:
 
 
 def subfolders(root: Path) -> list[str]:
-    """Sorted names of the sub-folders, without hidden ones.
+    """Sorted names of the sub-folders, without hidden ones and what archivers leave behind.
 
     Raises:
         InputError: no such folder, not a folder, or not readable.
     """
-    return [
-        entry.name for entry in _entries(root) if entry.is_dir() and entry.name not in _JUNK_FOLDERS
-    ]
+    entries = _entries(root)
+    return [entry.name for entry in entries if entry.is_dir() and entry.name != "__MACOSX"]
 
 
 def is_image_name(file: str) -> bool:
@@ -250,9 +222,8 @@ def is_image_name(file: str) -> bool:
 
 
 def _image_files(folder: Path) -> list[str]:
-    return [
-        entry.name for entry in _entries(folder) if is_image_name(entry.name) and entry.is_file()
-    ]
+    entries = _entries(folder)
+    return [entry.name for entry in entries if is_image_name(entry.name) and entry.is_file()]
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:

@@ -30,12 +30,9 @@ _TINY = 2.0**-100
 
 
 def screen_on_device(problem: Problem, wanted: int, memory: int) -> Screened:
-    """Candidates from products of all pairs, in tiles of bounded size.
+    """`wanted` candidates per query, from products of all pairs.
 
-    Args:
-        problem: the search.
-        wanted: candidates per query.
-        memory: bytes that tiles and blocks of rows may take on the device.
+    Tiles and blocks of rows take at most `memory` bytes on the device.
     """
     columns = problem.points.shape[1]
     pixels = problem.points.dtype == np.uint8 and columns <= COLUMNS_IN_INT32

@@ -32,11 +32,10 @@ def _in_blocks(
     a, b = jnp.pad(a, padding), jnp.pad(b, padding)
 
     def product_of(block):
-        parts = (
+        left, right = (
             jax.lax.dynamic_slice_in_dim(rows, block * width, width, axis=1).astype(jnp.float32)
             for rows in (a, b)
         )
-        left, right = parts
         return jnp.matmul(left, right.T, precision="highest").astype(dtype)
 
     return jax.lax.fori_loop(
@@ -60,10 +59,7 @@ def integer_products(a: Int8[Array, "n d"], b: Int8[Array, "m d"]) -> Int32[Arra
 
 
 def real_products(a: Float32[Array, "n d"], b: Float32[Array, "m d"]) -> Float32[Array, "n m"]:
-    """Inner products of all pairs of rows, with an error of at most `product_error` |a| |b|.
-
-    Traceable.
-    """
+    """Inner products of all pairs, with an error of at most `product_error` |a| |b|. Traceable."""
     return _in_blocks(a, b, jnp.float32)
 
 
@@ -91,8 +87,7 @@ def squared_distances(
 ) -> Float64[np.ndarray, "n m"]:
     """Squared Euclidean distances of all pairs of rows.
 
-    They are exact for uint8 of any size. For other dtypes they are scikit-learn's, from float64
-    products.
+    They are exact for uint8 of any size, and scikit-learn's float64 ones for other dtypes.
     """
     if not a.dtype == b.dtype == np.uint8:
         flat = (rows.reshape(len(rows), -1).astype(np.float64) for rows in (a, b))

@@ -1,7 +1,7 @@
 """Same-class neighbors within subsets of one image set, read off lists that are ranked once.
 
-Every partition of a study is a subset of its image set, so that distances within the classes are
-computed once per image set: n_c^2 x d multiplications and 4 n_c^2 bytes for a class of n_c images.
+Every partition of a study is a subset of its image set. Distances within a class of n_c images are
+computed once per image set: n_c^2 x d multiplications and 4 n_c^2 bytes.
 """
 
 from typing import NamedTuple
@@ -54,8 +54,7 @@ def subset_neighbors(
         k: neighbors per image.
 
     Returns:
-        positions in `rows`, nearest first. The lists of classes with k or fewer images in the
-        subset are filled with -1.
+        positions in `rows`, nearest first; -1 in classes with k or fewer images in the subset.
     """
     neighbors = np.full((len(rows), k), -1, np.int32)
     for label in np.unique(labels):

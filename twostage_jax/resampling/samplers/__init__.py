@@ -1,4 +1,8 @@
-"""Samplers with imbalanced-learn's contract, each of which also gives its plan."""
+"""Samplers with imbalanced-learn's contract, each of which also gives its plan.
+
+The samplers that imbalanced-learn has, too, inherit their arguments. `OverSampler`, `UnderSampler`
+and `CleaningSampler` in `base.py` say what the common arguments and attributes mean.
+"""
 
 from twostage_jax.resampling.samplers.radial import RadialBasedUndersampler
 from twostage_jax.resampling.samplers.random import RandomOverSampler, RandomUnderSampler

@@ -26,12 +26,9 @@ Targets = Mapping[Any, int | np.integer]
 
 
 def sampling_targets(strategy: Any, y: Shaped[np.ndarray, " n"], kind: str) -> Targets:
-    """The targets of a `sampling_strategy`, in the order of the classes.
+    """The targets of a `sampling_strategy` (float, name, dict, list or callable), class by class.
 
-    Args:
-        strategy: in one of imbalanced-learn's forms: float, name, dict, list or callable.
-        y: class of each sample.
-        kind: `over-sampling`, `under-sampling` or `clean-sampling`.
+    `kind` is `over-sampling`, `under-sampling` or `clean-sampling`.
 
     Raises:
         InputError: the strategy does not fit the classes. The message has imbalanced-learn's
@@ -106,7 +103,6 @@ class PlanSampler(BaseSampler):
     def _validated(self, X, y) -> tuple[Any, Any]:
         self._validate_params()
         X, y, _ = self._check_X_y(X, y)
-        self.sampling_strategy_ = sampling_targets(self.sampling_strategy, y, self._sampling_type)
         self._require(y, self.sampling_strategy_)
         return X, y
 
@@ -126,7 +122,7 @@ class PlanSampler(BaseSampler):
         _require_one_size(X)
         X, y = self._validate(X, y)
         self.n_features_in_ = math.prod(X.shape[1:])
-        sampling_targets(self.sampling_strategy, y, self._sampling_type)
+        self.sampling_strategy_ = sampling_targets(self.sampling_strategy, y, self._sampling_type)
         return X, y, one_column_per_class
 
     def _validate(self, X, y) -> Any:
@@ -154,18 +150,7 @@ def _require_one_size(X: Any) -> None:
 
 
 def require_samples(owner: str, count: int | np.integer, least: int, k: int, sampler: str) -> None:
-    """Checks that there are enough samples for a number of neighbors.
-
-    Args:
-        owner: of the samples, for the message: `class 3`, or `y`.
-        count: how many it has.
-        least: how many it needs.
-        k: the number of neighbors.
-        sampler: the sampler's name, for the message.
-
-    Raises:
-        InputError: there are fewer than `least`.
-    """
+    """Raises InputError if `owner` (`class 3`, or `y`) has fewer samples than k neighbors need."""
     if count < least:
         raise InputError(
             f"{owner} has {count} samples, {sampler} with {k} neighbors expects at least {least}; "
@@ -174,17 +159,44 @@ def require_samples(owner: str, count: int | np.integer, least: int, k: int, sam
 
 
 class OverSampler(PlanSampler, BaseOverSampler):
-    """Adds samples to classes."""
+    """Adds samples to classes.
+
+    Args:
+        sampling_strategy: as in imbalanced-learn; `auto` brings all classes to the largest's size.
+        random_state: seed or NumPy `RandomState`, where a subclass draws.
+
+    Attributes:
+        sampling_strategy_: number of samples to add, by class.
+    """
 
 
 class UnderSampler(PlanSampler, BaseUnderSampler):
-    """Reduces classes to a number of samples."""
+    """Reduces classes to a number of samples.
+
+    Args:
+        sampling_strategy: as in imbalanced-learn; `auto` reduces all classes but the smallest.
+        random_state: seed or NumPy `RandomState`, where a subclass draws.
+        n_jobs: accepted for imbalanced-learn's programs; all cores are used in any case.
+
+    Attributes:
+        sampling_strategy_: number of samples to keep, by class.
+        sample_indices_: rows that are kept, class by class.
+    """
 
     _picks_rows = True
 
 
 class CleaningSampler(PlanSampler, BaseCleaningSampler):
-    """Removes samples by a rule on their neighbors; the number removed is not controlled."""
+    """Removes samples by a rule on their neighbors; the number removed is not controlled.
+
+    Args:
+        sampling_strategy: the classes that may lose samples; `auto`: all but the smallest.
+        n_jobs: accepted for imbalanced-learn's programs; all cores are used in any case.
+
+    Attributes:
+        sampling_strategy_: the classes that may lose samples.
+        sample_indices_: rows that are kept.
+    """
 
     _picks_rows = True
 

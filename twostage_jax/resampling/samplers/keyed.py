@@ -2,7 +2,13 @@
 
 Every function is traceable and has outputs of a fixed size: it can be jitted, and mapped over keys
 and partitions with `vmap`. The draws are JAX's. Their distributions are those of the samplers, but
-the samples are not those of a NumPy seed. Labels may be traced; -1 marks rows that are missing.
+the samples are not those of a NumPy seed. The functions that make a plan take the same arguments:
+
+- `key`: a JAX key.
+- `labels`: the class of each sample, below `classes`, or -1 where a row is missing. They may be
+  traced, and classes may be missing.
+- `size`: the number of rows of the plan, at least (classes present) x (samples per class in the
+  plan). The rest is padded with label -1; a plan that is too small is cut off without a warning.
 """
 
 import jax
@@ -35,15 +41,7 @@ def class_neighbors(
 def random_undersample(
     key: PRNGKeyArray, labels: Int[Array, " n"], *, classes: int, size: int
 ) -> DevicePlan:
-    """Keeps as many random samples of each class as the smallest one has.
-
-    Args:
-        key: a JAX key.
-        labels: class of each sample, below `classes`, or -1; classes may be missing.
-        classes: number of classes.
-        size: rows of the plan, at least (classes present) x (samples of the smallest). The rest is
-            padded with label -1; a plan that is too small is cut off without a warning.
-    """
+    """Keeps as many random samples of each class as the smallest one has."""
     count, _, rank = _ranks(key, labels, classes)
     smallest = jnp.where(count > 0, count, len(labels)).min()
     return _plan_of(_compress((rank < smallest) & (labels >= 0), size), labels)
@@ -52,14 +50,7 @@ def random_undersample(
 def random_oversample(
     key: PRNGKeyArray, labels: Int[Array, " n"], *, classes: int, size: int
 ) -> DevicePlan:
-    """Keeps all samples and adds copies until each class has as many as the largest.
-
-    Args:
-        key: a JAX key.
-        labels: class of each sample, below `classes`, or -1; classes may be missing.
-        classes: number of classes.
-        size: as in `random_undersample`, with the samples of the largest class.
-    """
+    """Keeps all samples and adds copies until each class has as many as the largest."""
     return _plan_of(_grown(key, labels, classes, size)[0], labels)
 
 
@@ -73,14 +64,8 @@ def smote(
 ) -> DevicePlan:
     """Keeps all samples and adds synthetic ones until each class has as many as the largest.
 
-    A sample without neighbors is copied.
-
-    Args:
-        key: a JAX key.
-        labels: class of each sample, below `classes`, or -1; classes may be missing.
-        neighbors: rows of the same class, -1 after the last, as from `class_neighbors`.
-        classes: number of classes.
-        size: as in `random_oversample`.
+    `neighbors` holds rows of the same class, -1 after the last, as from `class_neighbors`. A sample
+    without neighbors is copied.
     """
     draw, choose, walk = jax.random.split(key, 3)
     base, added = _grown(draw, labels, classes, size)

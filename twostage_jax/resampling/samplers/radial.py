@@ -29,15 +29,12 @@ class RadialBasedUndersampler(UnderSampler):
     computed again at every removal.
 
     Args:
-        sampling_strategy: as in imbalanced-learn; `auto` reduces all classes but the smallest.
         gamma: width of the radial basis, in the units of X. `scale` is the square root of the
             number of features times the variance of X, as in scikit-learn's support vector
             machines.
 
     Attributes:
-        sampling_strategy_: number of samples to keep, by class.
         gamma_: the width that was used.
-        sample_indices_: rows that are kept, class by class.
     """
 
     _parameter_constraints: ClassVar[dict] = {

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import numpy as np
+from imblearn import under_sampling
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import validate_data
 
@@ -38,29 +39,12 @@ class _AnyFeatures(PlanSampler):
         return tags
 
 
-class RandomUnderSampler(_AnyFeatures, UnderSampler):
-    """Keeps a random part of the larger classes; imbalanced-learn's sampler of that name.
+class RandomUnderSampler(_AnyFeatures, UnderSampler, under_sampling.RandomUnderSampler):
+    """Keeps a random part of the larger classes.
 
     Args:
-        sampling_strategy: as in imbalanced-learn; `auto` reduces all classes but the smallest.
-        random_state: seed or NumPy `RandomState`.
         replacement: whether a sample may be drawn more than once.
-
-    Attributes:
-        sampling_strategy_: number of samples to keep, by class.
-        sample_indices_: rows that are kept, class by class.
     """
-
-    _parameter_constraints: ClassVar[dict] = {
-        **UnderSampler._parameter_constraints,
-        "replacement": ["boolean"],
-        "random_state": ["random_state"],
-    }
-
-    def __init__(self, *, sampling_strategy="auto", random_state=None, replacement=False):
-        super().__init__(sampling_strategy=sampling_strategy)
-        self.random_state = random_state
-        self.replacement = replacement
 
     def _decide(self, x, y) -> Plan:
         random = check_random_state(self.random_state)
@@ -72,16 +56,11 @@ class RandomUnderSampler(_AnyFeatures, UnderSampler):
 
 
 class RandomOverSampler(_AnyFeatures, OverSampler):
-    """Adds copies to the smaller classes; imbalanced-learn's sampler of that name.
+    """Adds copies to the smaller classes.
 
     It has no `shrinkage`: a smoothed bootstrap adds noise to every number, which no plan describes.
 
-    Args:
-        sampling_strategy: as in imbalanced-learn; `auto` brings all classes to the largest's size.
-        random_state: seed or NumPy `RandomState`.
-
     Attributes:
-        sampling_strategy_: number of samples to add, by class.
         sample_indices_: all rows, then the copied ones, class by class.
     """
 

@@ -2,13 +2,13 @@
 
 import numbers
 import warnings
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from imblearn import under_sampling
+from jaxtyping import Float, Int, Shaped
 from scipy.stats import mode
 from sklearn.base import clone
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from twostage_jax.resampling.neighbors import nearest
 from twostage_jax.resampling.plan import Plan
@@ -18,16 +18,13 @@ from twostage_jax.resampling.samplers.base import (
     keep_of_classes,
     require_samples,
 )
-from twostage_jax.resampling.samplers.smote import NEIGHBORS, list_length, neighbor_lists
+from twostage_jax.resampling.samplers.smote import list_length, neighbor_lists
 
 
-class NearMiss(UnderSampler):
+class NearMiss(UnderSampler, under_sampling.NearMiss):
     """Keeps the samples of the larger classes that are near to the smallest (Zhang, Mani, 2003).
 
-    imbalanced-learn's sampler of that name.
-
     Args:
-        sampling_strategy: as in imbalanced-learn; `auto` reduces all classes but the smallest.
         version: 1 keeps the samples with the smallest mean distance to the `n_neighbors` nearest
             samples of the smallest class, 2 to the farthest ones. 3 first finds the
             `n_neighbors_ver3` nearest samples of each sample of the smallest class. Among them it
@@ -35,35 +32,7 @@ class NearMiss(UnderSampler):
         n_neighbors: number of neighbors over which distances are averaged; or an object with
             scikit-learn's `kneighbors` that finds as many.
         n_neighbors_ver3: number of neighbors in the first step of version 3; or an object.
-        n_jobs: accepted for imbalanced-learn's programs; all cores are used in any case.
-
-    Attributes:
-        sampling_strategy_: number of samples to keep, by class.
-        sample_indices_: rows that are kept, class by class.
     """
-
-    _parameter_constraints: ClassVar[dict] = {
-        **UnderSampler._parameter_constraints,
-        "version": [Interval(numbers.Integral, 1, 3, closed="both")],
-        "n_neighbors": NEIGHBORS,
-        "n_neighbors_ver3": NEIGHBORS,
-        "n_jobs": [numbers.Integral, None],
-    }
-
-    def __init__(
-        self,
-        *,
-        sampling_strategy="auto",
-        version=1,
-        n_neighbors=3,
-        n_neighbors_ver3=3,
-        n_jobs=None,
-    ):
-        super().__init__(sampling_strategy=sampling_strategy)
-        self.version = version
-        self.n_neighbors = n_neighbors
-        self.n_neighbors_ver3 = n_neighbors_ver3
-        self.n_jobs = n_jobs
 
     def _require(self, y, targets) -> None:
         if self.version != 2:  # version 2 averages over all samples if there are fewer
@@ -126,28 +95,11 @@ def _require_points(y: Shaped[np.ndarray, " n"], label: Any, search: Any) -> Non
     require_samples(f"class {label}", np.count_nonzero(y == label), k, k, "NearMiss")
 
 
-class TomekLinks(CleaningSampler):
+class TomekLinks(CleaningSampler, under_sampling.TomekLinks):
     """Removes samples that are mutual nearest neighbors with a sample of another class.
 
-    Tomek, *Two modifications of CNN*, 1976; imbalanced-learn's sampler of that name.
-
-    Args:
-        sampling_strategy: the classes that may lose samples; `auto`: all but the smallest.
-        n_jobs: accepted for imbalanced-learn's programs; all cores are used in any case.
-
-    Attributes:
-        sampling_strategy_: the classes that may lose samples.
-        sample_indices_: rows that are kept, ascending.
+    Tomek, *Two modifications of CNN*, 1976. The kept rows are in ascending order.
     """
-
-    _parameter_constraints: ClassVar[dict] = {
-        **CleaningSampler._parameter_constraints,
-        "n_jobs": [numbers.Integral, None],
-    }
-
-    def __init__(self, *, sampling_strategy="auto", n_jobs=None):
-        super().__init__(sampling_strategy=sampling_strategy)
-        self.n_jobs = n_jobs
 
     def _decide(self, x, y) -> Plan:
         rows = np.arange(len(y))
@@ -157,36 +109,17 @@ class TomekLinks(CleaningSampler):
         return Plan.of_kept(y, rows[~(linked & cleaned)])
 
 
-class EditedNearestNeighbours(CleaningSampler):
+class EditedNearestNeighbours(CleaningSampler, under_sampling.EditedNearestNeighbours):
     """Removes samples whose neighbors are of other classes (Wilson, 1972).
 
-    imbalanced-learn's sampler of that name.
+    The kept rows are in order of their classes.
 
     Args:
-        sampling_strategy: the classes that may lose samples; `auto`: all but the smallest.
         n_neighbors: number of neighbors; or an object with scikit-learn's `kneighbors` that finds
             one more, the sample itself.
         kind_sel: `all`: a sample stays if all of its neighbors are of its class. `mode`: it stays
             if its class is the most frequent one among them, the smallest label of several.
-        n_jobs: accepted for imbalanced-learn's programs; all cores are used in any case.
-
-    Attributes:
-        sampling_strategy_: the classes that may lose samples.
-        sample_indices_: rows that are kept, class by class.
     """
-
-    _parameter_constraints: ClassVar[dict] = {
-        **CleaningSampler._parameter_constraints,
-        "n_neighbors": NEIGHBORS,
-        "kind_sel": [StrOptions({"all", "mode"})],
-        "n_jobs": [numbers.Integral, None],
-    }
-
-    def __init__(self, *, sampling_strategy="auto", n_neighbors=3, kind_sel="all", n_jobs=None):
-        super().__init__(sampling_strategy=sampling_strategy)
-        self.n_neighbors = n_neighbors
-        self.kind_sel = kind_sel
-        self.n_jobs = n_jobs
 
     def _require(self, y, targets) -> None:
         k = list_length(self.n_neighbors)
@@ -195,15 +128,11 @@ class EditedNearestNeighbours(CleaningSampler):
     def _decide(self, x, y) -> Plan:
         code = np.unique(y, return_inverse=True)[1]
         asking = np.flatnonzero(np.isin(y, list(self.sampling_strategy_)))
-        agree = self._agree(code[asking], code[neighbor_lists(x, self.n_neighbors, asking)])
-        stays = asking[agree]
-        return keep_of_classes(
-            y, {label: stays[y[stays] == label] for label in self.sampling_strategy_}
-        )
-
-    def _agree(
-        self, own: Int[np.ndarray, " q"], around: Int[np.ndarray, "q k"]
-    ) -> Bool[np.ndarray, " q"]:
+        around = code[neighbor_lists(x, self.n_neighbors, asking)]
         if self.kind_sel == "all":
-            return (around == own[:, None]).all(axis=1)
-        return mode(around, axis=1).mode == own
+            agree = (around == code[asking, None]).all(axis=1)
+        else:
+            agree = mode(around, axis=1).mode == code[asking]
+        stays = asking[agree]
+        kept = {label: stays[y[stays] == label] for label in self.sampling_strategy_}
+        return keep_of_classes(y, kept)

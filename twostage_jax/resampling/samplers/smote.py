@@ -6,14 +6,14 @@ of a sample at another row is a neighbor of it.
 """
 
 import numbers
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
+from imblearn import over_sampling
 from jaxtyping import Int, Shaped
 from sklearn.base import clone
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from twostage_jax.resampling.neighbors import nearest
 from twostage_jax.resampling.plan import Plan
@@ -24,13 +24,10 @@ from twostage_jax.support.errors import InputError
 def neighbor_lists(
     x: Shaped[np.ndarray, "n *shape"], search: Any, rows: Int[np.ndarray, " q"] | None = None
 ) -> Int[np.ndarray, "q k"]:
-    """The nearest neighbors within x of some of its rows.
+    """The nearest neighbors within x of some of its rows; of all by default.
 
-    Args:
-        x: the samples.
-        search: k for the exact search of this package; or, as in imbalanced-learn, an object with
-            scikit-learn's `fit` and `kneighbors`, whose first neighbor is the sample itself.
-        rows: those whose neighbors are wanted; all by default.
+    `search` is k for the exact search of this package; or, as in imbalanced-learn, an object with
+    scikit-learn's `fit` and `kneighbors`, whose first neighbor is the sample itself.
     """
     if isinstance(search, numbers.Integral):
         return nearest(x, int(search), rows=rows).rows
@@ -75,141 +72,89 @@ def _interpolate(
     return Plan(base, lists[first, second], step, y[base])
 
 
-def _require_growing(y: Shaped[np.ndarray, " n"], targets: Targets, k: int, sampler: str) -> None:
-    """Checks that each class that grows has more than k samples, so that each has k neighbors."""
+def _growing(y: Shaped[np.ndarray, " n"], targets: Targets) -> Iterator[tuple[Any, Any, Any]]:
+    """Label, number of samples to add and rows of each class that grows."""
     for label, size in targets.items():
         if size:
-            require_samples(f"class {label}", np.count_nonzero(y == label), k + 1, k, sampler)
+            yield label, size, np.flatnonzero(y == label)
 
 
-# A number of neighbors, or an object that searches.
-NEIGHBORS = [
-    Interval(numbers.Integral, 1, None, closed="left"),
-    HasMethods(["kneighbors", "kneighbors_graph"]),
-]
+def _require_growing(y: Shaped[np.ndarray, " n"], targets: Targets, k: int, sampler: str) -> None:
+    """Checks that each class that grows has more than k samples, so that each has k neighbors."""
+    for label, _, members in _growing(y, targets):
+        require_samples(f"class {label}", len(members), k + 1, k, sampler)
 
 
-class SMOTE(OverSampler):
+class SMOTE(OverSampler, over_sampling.SMOTE):
     """Adds samples between a sample and a neighbor of its class (Chawla et al., 2002).
 
-    It is imbalanced-learn's sampler of that name, with exact neighbors.
-
     Args:
-        sampling_strategy: as in imbalanced-learn; `auto` brings all classes to the largest's size.
-        random_state: seed or NumPy `RandomState`.
         k_neighbors: number of neighbors that a sample may be interpolated with; or an object with
             scikit-learn's `kneighbors` that finds one more, the sample itself.
-
-    Attributes:
-        sampling_strategy_: number of samples to add, by class.
     """
 
-    _parameter_constraints: ClassVar[dict] = {
-        **OverSampler._parameter_constraints,
-        "k_neighbors": NEIGHBORS,
-    }
-
-    def __init__(self, *, sampling_strategy="auto", random_state=None, k_neighbors=5):
-        super().__init__(sampling_strategy=sampling_strategy)
-        self.random_state = random_state
-        self.k_neighbors = k_neighbors
-
     def plan(self, X, y, neighbors: Int[np.ndarray, "n k"] | None = None) -> Plan:
-        """Decides on the output samples, as every sampler, or from neighbors found before.
+        """Decides on the output samples as `PlanSampler.plan` does, or from neighbors found before.
 
         Args:
-            X: array-like, n x features, or images of one size.
-            y: class of each sample.
+            X: as in `PlanSampler.plan`.
+            y: as in `PlanSampler.plan`.
             neighbors: rows of each sample's k nearest neighbors of its class, nearest first, as
                 from `resampling.neighbors.subset_neighbors`; -1 in classes that do not grow. They
                 replace this sampler's own search: the plan is the same, and X is only validated.
 
-        Returns:
-            a table with one row per output sample.
-
         Raises:
-            ValueError: as in `PlanSampler.plan`; or `neighbors` is not n x k, or the neighbors of a
-                sample are not of its class.
-            TypeError: X is sparse.
+            InputError: `neighbors` is not n x k, or the neighbors of a sample are not of its class;
+                and what `PlanSampler.plan` raises.
         """
         if neighbors is None:
             return super().plan(X, y)
         X, y = self._validated(X, y)
-        self._require_lists(y, neighbors)
-        return self._between(y, neighbors)
-
-    def _require_lists(self, y, neighbors) -> None:
         expected = (len(y), list_length(self.k_neighbors))
         if neighbors.shape != expected:
             raise InputError(
                 f"neighbors of shape {neighbors.shape} found, {expected} expected: one row per "
                 "sample, one column per neighbor; make them for this y and this k_neighbors"
             )
-        for label, size in self.sampling_strategy_.items():
-            lists = neighbors[y == label]
-            if size and ((lists < 0).any() or (lists >= len(y)).any() or (y[lists] != label).any()):
+        for label, _, members in _growing(y, self.sampling_strategy_):
+            lists = neighbors[members]
+            if (lists < 0).any() or (lists >= len(y)).any() or (y[lists] != label).any():
                 raise InputError(
                     f"neighbors of class {label} found that are not rows of that class; make them "
                     "for this y, as resampling.neighbors.subset_neighbors does"
                 )
+        return self._between(y, neighbors)
 
     def _require(self, y, targets) -> None:
         _require_growing(y, targets, list_length(self.k_neighbors), "SMOTE")
 
     def _decide(self, x, y) -> Plan:
-        growing = [label for label, size in self.sampling_strategy_.items() if size]
+        growing = [label for label, _, _ in _growing(y, self.sampling_strategy_)]
         return self._between(y, class_neighbor_lists(x, y, self.k_neighbors, growing))
 
     def _between(self, y, neighbors) -> Plan:
         parts = [Plan.of_all(y)]
-        for label, size in self.sampling_strategy_.items():
-            if size:
-                members = np.flatnonzero(y == label)
-                random = check_random_state(self.random_state)
-                parts.append(_interpolate(y, members, neighbors[members], size, random))
+        for _, size, members in _growing(y, self.sampling_strategy_):
+            random = check_random_state(self.random_state)
+            parts.append(_interpolate(y, members, neighbors[members], size, random))
         return Plan.concatenate(parts)
 
 
-class BorderlineSMOTE(OverSampler):
+class BorderlineSMOTE(OverSampler, over_sampling.BorderlineSMOTE):
     """SMOTE from samples in danger: at least half of their neighbors are of another class.
 
-    H. Han, W. Wang, B. Mao, *Borderline-SMOTE*, 2005; imbalanced-learn's sampler of that name.
-    A class without samples in danger stays as it is.
+    H. Han, W. Wang, B. Mao, *Borderline-SMOTE*, 2005. A class without samples in danger stays as it
+    is.
 
     Args:
-        sampling_strategy: as in imbalanced-learn; `auto` brings all classes to the largest's size.
-        random_state: seed or NumPy `RandomState`.
         k_neighbors: as in `SMOTE`.
         m_neighbors: number of neighbors among all samples by which danger is judged; or an object.
         kind: `borderline-1` interpolates within the class. `borderline-2` interpolates with
             neighbors of any class, at most half the way toward those of another.
 
     Attributes:
-        sampling_strategy_: number of samples to add, by class.
         in_danger_indices: rows in danger, by class.
     """
-
-    _parameter_constraints: ClassVar[dict] = {
-        **OverSampler._parameter_constraints,
-        "k_neighbors": NEIGHBORS,
-        "m_neighbors": NEIGHBORS,
-        "kind": [StrOptions({"borderline-1", "borderline-2"})],
-    }
-
-    def __init__(
-        self,
-        *,
-        sampling_strategy="auto",
-        random_state=None,
-        k_neighbors=5,
-        m_neighbors=10,
-        kind="borderline-1",
-    ):
-        super().__init__(sampling_strategy=sampling_strategy)
-        self.random_state = random_state
-        self.k_neighbors = k_neighbors
-        self.m_neighbors = m_neighbors
-        self.kind = kind
 
     def _require(self, y, targets) -> None:
         if any(targets.values()):
@@ -219,17 +164,13 @@ class BorderlineSMOTE(OverSampler):
     def _decide(self, x, y) -> Plan:
         self.in_danger_indices = {}
         parts = [Plan.of_all(y)]
-        for label, size in self.sampling_strategy_.items():
-            if not size:
-                continue
-            members = np.flatnonzero(y == label)
-            m = list_length(self.m_neighbors)
+        m = list_length(self.m_neighbors)
+        for label, size, members in _growing(y, self.sampling_strategy_):
             others = (y[neighbor_lists(x, self.m_neighbors, members)] != label).sum(axis=1)
             danger = (others >= m / 2) & (others < m)
-            if not danger.any():
-                continue
-            self.in_danger_indices[label] = members[danger]
-            parts.append(self._between(x, y, label, members, danger, size))
+            if danger.any():
+                self.in_danger_indices[label] = members[danger]
+                parts.append(self._between(x, y, label, members, danger, size))
         return Plan.concatenate(parts)
 
     def _between(self, x, y, label, members, danger, size) -> Plan:
@@ -249,31 +190,15 @@ class BorderlineSMOTE(OverSampler):
         return plan
 
 
-class ADASYN(OverSampler):
+class ADASYN(OverSampler, over_sampling.ADASYN):
     """SMOTE with more samples where more neighbors are of another class (He et al., 2008).
 
-    imbalanced-learn's sampler of that name.
+    The shares of the samples are rounded, so that a class grows to near its target.
 
     Args:
-        sampling_strategy: as in imbalanced-learn; `auto` brings all classes near the largest's
-            size, up to rounding.
-        random_state: seed or NumPy `RandomState`.
         n_neighbors: number of neighbors of a sample, both to weight it and to interpolate; or an
             object as in `SMOTE`.
-
-    Attributes:
-        sampling_strategy_: number of samples to add before rounding, by class.
     """
-
-    _parameter_constraints: ClassVar[dict] = {
-        **OverSampler._parameter_constraints,
-        "n_neighbors": NEIGHBORS,
-    }
-
-    def __init__(self, *, sampling_strategy="auto", random_state=None, n_neighbors=5):
-        super().__init__(sampling_strategy=sampling_strategy)
-        self.random_state = random_state
-        self.n_neighbors = n_neighbors
 
     def _require(self, y, targets) -> None:
         _require_growing(y, targets, list_length(self.n_neighbors), "ADASYN")
@@ -282,10 +207,7 @@ class ADASYN(OverSampler):
         random = check_random_state(self.random_state)
         k = list_length(self.n_neighbors)
         parts = [Plan.of_all(y)]
-        for label, size in self.sampling_strategy_.items():
-            if not size:
-                continue
-            members = np.flatnonzero(y == label)
+        for label, size, members in _growing(y, self.sampling_strategy_):
             others = (y[neighbor_lists(x, self.n_neighbors, members)] != label).sum(axis=1) / k
             if not others.any():
                 raise RuntimeError(
