@@ -19,7 +19,7 @@ from twostage_jax.training.protocol import Protocol
 
 def test_a_p_value_is_never_printed_as_zero():
     frame = pd.DataFrame({"p": [0.0, 9e-5, 1.1e-4, 0.04986, np.nan]})
-    table = make_table("p", "", "", frame, {"p": ("p", 4)}, small={"p"})
+    table = make_table("p", "", "", frame, "p:4")
     printed = [row[0].text for row in table.sheet.rows]
     assert printed == ["<0.0001", "<0.0001", "0.0001", "0.0499", "-"]
 
@@ -33,7 +33,7 @@ def test_recall_by_size_keeps_every_class():
     for record in records:
         own = found[found["approach"] == record.key.approach]
         weighted = (own["recall"] * own["classes"]).sum() / 8
-        assert weighted == pytest.approx(metrics.average_accuracy(matrices[record.key]))
+        assert weighted == pytest.approx(metrics.scores(matrices[record.key]).AvAcc)
         assert (own["images"] * own["classes"]).sum() == pytest.approx(record.class_counts.sum())
         assert own["images"].is_monotonic_increasing
 

@@ -20,9 +20,13 @@ class Scores(NamedTuple):
     """The paper's four scores of one set of predictions, each in [0, 1]; higher is better."""
 
     AvAcc: float
+    """Mean of the recalls (eq. 4)."""
     CBA: float
+    """Mean of m_ii / max(samples of class i, predictions of class i) (eq. 5)."""
     MAvG: float
+    """Geometric mean of the recalls (eq. 6)."""
     Acc: float
+    """Share of all samples that were predicted correctly."""
 
 
 def confusion_matrix(
@@ -70,58 +74,23 @@ def recalls(matrix: Matrix) -> Float64[np.ndarray, "classes"]:
     return matrix.diagonal() / samples
 
 
-def average_accuracy(matrix: Matrix) -> float:
-    """Returns AvAcc (eq. 4): the mean of the recalls.
-
-    Raises:
-        InputError: a class has no samples.
-    """
-    return float(recalls(matrix).mean())
-
-
-def class_balance_accuracy(matrix: Matrix) -> float:
-    """Returns CBA (eq. 5): the mean of m_ii / max(samples of class i, predictions of class i).
-
-    The printed equation sums over i inside and outside. Here the inner sums run over j, as in the
-    definition that the paper cites: CBA is at most the mean recall and at most the mean precision.
-
-    Raises:
-        InputError: a class has no samples.
-    """
-    recalls(matrix)  # refuses empty classes: no divisor below is 0
-    return float((matrix.diagonal() / np.maximum(matrix.sum(axis=1), matrix.sum(axis=0))).mean())
-
-
-def geometric_mean_recall(matrix: Matrix) -> float:
-    """Returns MAvG (eq. 6): the geometric mean of the recalls, 0 when one recall is 0.
-
-    Raises:
-        InputError: a class has no samples.
-    """
-    with np.errstate(divide="ignore"):  # log 0 = -inf, and exp(-inf) = 0 is the result
-        return float(np.exp(np.log(recalls(matrix)).mean()))
-
-
-def accuracy(matrix: Matrix) -> float:
-    """Returns Acc: the share of all samples that were predicted correctly.
-
-    Raises:
-        InputError: there are no samples.
-    """
-    if not matrix.any():
-        raise InputError("found no test samples; expected at least one; check the test fold")
-    return float(matrix.trace() / matrix.sum())
-
-
 def scores(matrix: Matrix) -> Scores:
     """Returns the four scores of one confusion matrix.
 
+    The printed equation of CBA sums over i inside and outside. Here the inner sums run over j, as
+    in the definition that the paper cites: CBA is at most the mean recall and at most the mean
+    precision. MAvG is 0 when one recall is 0.
+
     Raises:
         InputError: a class has no samples.
     """
+    own = recalls(matrix)  # refuses empty classes: no divisor below is 0
+    larger = np.maximum(matrix.sum(axis=1), matrix.sum(axis=0))
+    with np.errstate(divide="ignore"):  # log 0 = -inf, and exp(-inf) = 0 is the result
+        geometric_mean = np.exp(np.log(own).mean())
     return Scores(
-        AvAcc=average_accuracy(matrix),
-        CBA=class_balance_accuracy(matrix),
-        MAvG=geometric_mean_recall(matrix),
-        Acc=accuracy(matrix),
+        AvAcc=float(own.mean()),
+        CBA=float((matrix.diagonal() / larger).mean()),
+        MAvG=float(geometric_mean),
+        Acc=float(matrix.trace() / matrix.sum()),
     )

@@ -118,6 +118,16 @@ def paired_difference(
     return Difference(metric, rival, by_fold, *numbers)
 
 
+def differences_frame(differences: Iterable[Difference]) -> pd.DataFrame:
+    """Returns one row per difference: metric, rival, difference, low, high, folds, ...
+
+    The columns after `folds` are partitions and ahead. `difference` is the mean.
+    """
+    frame = pd.DataFrame(list(differences)).rename(columns={"mean": "difference"})
+    frame.insert(6, "folds", frame["by_fold"].map(len))
+    return frame.drop(columns="by_fold")
+
+
 def find_proposed(frame: pd.DataFrame) -> str | None:
     """Returns the approach that a verdict is about; None if no approach can be chosen.
 

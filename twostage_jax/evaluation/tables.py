@@ -7,7 +7,6 @@ The paper's own numbers stand beside ours only where the two may be compared. Fu
 
 import contextlib
 import dataclasses
-import itertools
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -73,19 +72,18 @@ def confusion_matrices(records: Iterable[Record], test: str = "imbalanced") -> M
         InputError: an unknown `test`, two records of one key, or a record without samples there.
     """
     require_known("test fold", test, TESTS)
-    done = sorted((r for r in records if r.status == "done"), key=lambda record: record.key)
-    for a, b in itertools.pairwise(done):
-        if a.key == b.key:
-            raise InputError(f"found two records of {a.key}; expected one; drop the other")
-    return {record.key: _confusion_matrix(record, test) for record in done}
-
-
-def _confusion_matrix(record: Record, test: str) -> metrics.Matrix:
-    scored = record.kept if test == "imbalanced" else slice(None)
-    predictions = record.probabilities[scored].argmax(axis=1)
-    with _naming(record.key):
-        classes = len(record.class_counts)
-        return metrics.confusion_matrix(record.label[scored], predictions, classes)
+    matrices: Matrices = {}
+    for record in sorted(records, key=lambda record: record.key):
+        if record.key in matrices:
+            raise InputError(f"found two records of {record.key}; expected one; drop the other")
+        if record.status == "done":
+            scored = record.kept if test == "imbalanced" else slice(None)
+            predictions = record.probabilities[scored].argmax(axis=1)
+            with _naming(record.key):
+                matrices[record.key] = metrics.confusion_matrix(
+                    record.label[scored], predictions, len(record.class_counts)
+                )
+    return matrices
 
 
 def metrics_frame(matrices: Matrices) -> pd.DataFrame:

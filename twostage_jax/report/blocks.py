@@ -1,7 +1,8 @@
 """What a report is made of: sections of text, notices, pictures, tables, confusion matrices."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pandas as pd
@@ -73,9 +74,8 @@ def make_table(
     title: str,
     caption: str,
     frame: pd.DataFrame,
-    columns: Mapping[str, str | tuple[str, int]],
-    *,
-    small: Collection[str] = (),
+    columns: str,
+    headings: Mapping[str, str] = MappingProxyType({}),
     folded: bool = False,
 ) -> Table:
     """Makes a table of a frame's columns.
@@ -85,22 +85,23 @@ def make_table(
         title: printed above the table.
         caption: printed below it.
         frame: the rows.
-        columns: the columns to print: a heading each, or a heading and a number of decimals.
-            Columns with decimals stand to the right of the others.
-        small: columns whose values below the last decimal are printed as such, for example
-            <0.001.
+        columns: names of the columns to print, separated by spaces. A name may end in a colon
+            and a number of decimals; such columns stand to the right of the others. A p-value
+            (column `p`) below the last decimal is printed as such, for example <0.001.
+        headings: headings of the columns that are not headed by their capitalized names.
         folded: whether the page shows the table closed at first.
     """
-    labels = {key: heading for key, heading in columns.items() if isinstance(heading, str)}
-    numbers = {key: heading for key, heading in columns.items() if not isinstance(heading, str)}
+    parts = [column.partition(":") for column in columns.split()]
+    labels = [key for key, _, decimals in parts if not decimals]
+    numbers = {key: int(decimals) for key, _, decimals in parts if decimals}
     rows = [
         [
             *(Cell("-" if pd.isna(row[key]) else str(row[key])) for key in labels),
-            *(Cell(_printed(float(row[key]), n, key in small)) for key, (_, n) in numbers.items()),
+            *(Cell(_printed(float(row[key]), n, key == "p")) for key, n in numbers.items()),
         ]
         for row in frame.to_dict("records")
     ]
-    header = [*labels.values(), *(heading for heading, _ in numbers.values())]
+    header = [headings.get(key, key[0].upper() + key[1:]) for key in (*labels, *numbers)]
     return Table(name, caption, Sheet(title, header, len(labels), rows), csv(frame), folded)
 
 

@@ -33,22 +33,17 @@ def title_of(name: str) -> str:
 
 def differences(rows: Sequence[Sequence[Difference]], looks: Looks) -> Figure:
     """Draws paired differences with their intervals: one panel per metric, one row per rival."""
-    metrics = [difference.metric for difference in rows[0]]
-    figure, (panels,) = style.grid(1, len(metrics), 0.9 + 0.45 * len(rows), sharey=True)
-    for i, (panel, metric) in enumerate(zip(panels, metrics, strict=True)):
-        for y, of_rival in enumerate(rows):
-            difference = of_rival[i]
-            look, folds = looks[difference.rival], difference.by_fold
+    titles = [f"over {looks[own[0].rival].title}" for own in rows]
+    metrics = [own.metric for own in rows[0]]
+    figure, panels = _by_metric(metrics, titles, "difference", 0.9 + 0.45 * len(rows))
+    for panel, of_metric in zip(panels, zip(*rows, strict=True), strict=True):
+        for y, own in enumerate(of_metric):
+            look, folds = looks[own.rival], own.by_fold
             panel.plot(folds, np.full(len(folds), y), "|", color="#999999", markersize=7)
-            if not np.isnan(difference.low):
-                ends = [difference.low, difference.high]
-                panel.plot(ends, [y, y], color=look.color, linewidth=3)
-            panel.plot(difference.mean, y, **_lines(look, False), markersize=7)
+            if not np.isnan(own.low):
+                panel.plot([own.low, own.high], [y, y], color=look.color, linewidth=3)
+            panel.plot(own.mean, y, **_lines(look, False), markersize=7)
         panel.axvline(0, color="#444444", linewidth=0.8)
-        panel.set(title=metric, xlabel="difference", ylim=(len(rows) - 0.5, -0.5))
-        panel.xaxis.set_major_locator(MaxNLocator(4))
-        panel.grid(axis="y", visible=False)
-    panels[0].set_yticks(range(len(rows)), [f"over {looks[own[0].rival].title}" for own in rows])
     return figure
 
 
@@ -59,12 +54,9 @@ def class_distributions(counts: pd.DataFrame) -> Figure:
         counts: means over folds; one row per (scenario, ratio), one column per place of a class.
     """
     scenarios = _scenarios(counts)
-    columns = min(2, len(scenarios))
-    rows = -(-len(scenarios) // columns)
-    figure, panels = style.grid(rows, columns, 0.5 + 1.8 * rows, sharey=True)
-    flat = _flat(panels, len(scenarios))
+    figure, panels = _wrapped(len(scenarios), 2, "training images", 0.5, 1.8)
     ratios = sorted(counts.index.unique("ratio"))
-    for panel, scenario in zip(flat, scenarios, strict=True):
+    for panel, scenario in zip(panels, scenarios, strict=True):
         own = counts.loc[scenario]
         width = 0.8 / len(own)
         for i, (ratio, line) in enumerate(own.iterrows()):
@@ -74,9 +66,7 @@ def class_distributions(counts: pd.DataFrame) -> Figure:
         panel.set(title=title_of(scenario), xlabel="class, the largest first")
         panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         panel.grid(axis="x", visible=False)
-    for row in panels:
-        row[0].set_ylabel("training images")
-    _legend(figure, flat)
+    _legend(figure, panels)
     return figure
 
 
@@ -145,18 +135,15 @@ def metrics_by_ratio(frame: pd.DataFrame, looks: Looks) -> Figure:
 def spread(frame: pd.DataFrame, looks: Looks) -> Figure:
     """Draws every score above ratio 1 as a tick, its mean as a marker; one panel per metric."""
     by_approach = dict(list(frame[frame["ratio"] > 1].groupby("approach")))
-    names = [name for name in looks if name in by_approach]
-    figure, (panels,) = style.grid(1, len(METRICS), 0.8 + 0.28 * len(names), sharey=True)
-    edge = {"markeredgecolor": "white", "markeredgewidth": 0.6}
+    drawn = [(look, by_approach[name]) for name, look in looks.items() if name in by_approach]
+    titles = [look.title for look, _ in drawn]
+    figure, panels = _by_metric(METRICS, titles, "score", 0.8 + 0.28 * len(drawn))
+    marker = {"markersize": 8, "markeredgecolor": "white", "markeredgewidth": 0.6}
     for panel, metric in zip(panels, METRICS, strict=True):
-        for y, name in enumerate(names):
-            scores, look = by_approach[name][metric], looks[name]
-            ticks = np.full(len(scores), y)
-            panel.plot(scores, ticks, "|", color=look.color, alpha=0.6, markersize=8)
-            panel.plot(scores.mean(), y, **_lines(look, False), markersize=8, **edge)
-        panel.set(title=metric, xlabel="score")
-        panel.xaxis.set_major_locator(MaxNLocator(4))
-    _name_rows(panels, [looks[name].title for name in names])
+        for y, (look, own) in enumerate(drawn):
+            ticks = np.full(len(own), y)
+            panel.plot(own[metric], ticks, "|", color=look.color, alpha=0.6, markersize=8)
+            panel.plot(own[metric].mean(), y, **_lines(look, False), **marker)
     return figure
 
 
@@ -169,7 +156,8 @@ def both_test_folds(imbalanced: pd.Series, balanced: pd.Series, looks: Looks) ->
         looks: at least those of the approaches in both.
     """
     names = list(imbalanced.index.unique("approach"))
-    figure, (panels,) = style.grid(1, len(_SCORES), 1.15 + 0.28 * len(names), sharey=True)
+    titles = [looks[name].title for name in names]
+    figure, panels = _by_metric(_SCORES, titles, "mean score", 1.15 + 0.28 * len(names))
     for panel, metric in zip(panels, _SCORES, strict=True):
         for y, name in enumerate(names):
             one, other = imbalanced[name, metric], balanced[name, metric]
@@ -177,12 +165,9 @@ def both_test_folds(imbalanced: pd.Series, balanced: pd.Series, looks: Looks) ->
             panel.plot([one, other], [y, y], color=looks[name].color, linewidth=1)
             panel.plot(one, y, **look)
             panel.plot(other, y, **look, markerfacecolor="white")
-        panel.set(title=metric, xlabel="mean score")
-        panel.xaxis.set_major_locator(MaxNLocator(4))
-    _name_rows(panels, [looks[name].title for name in names])
     handles = [
-        Line2D([], [], marker="o", linestyle="", color="#444444", label="imbalanced"),
-        Line2D([], [], marker="o", linestyle="", color="#444444", markerfacecolor="white"),
+        Line2D([], [], marker="o", linestyle="", color="#444444", markerfacecolor=fill)
+        for fill in ("#444444", "white")
     ]
     figure.legend(handles, ["imbalanced", "balanced"], loc="outside lower center", ncols=2)
     return figure
@@ -235,14 +220,11 @@ def recall_by_size(recalls: pd.DataFrame, looks: Looks) -> Figure:
     names = [name for name in looks if name in curves]
     families = [f for f in FAMILIES if f in {looks[name].family for name in names}]
     families = [f for f in families if f != "baseline"] or families
-    columns = min(3, len(families))
-    rows = -(-len(families) // columns)
     members = [[name for name in names if looks[name].family in ("baseline", f)] for f in families]
     outside = max(map(len, members)) > _FEW
-    height = 3.0 * rows + outside * _legend_height([looks[name] for name in names])
-    figure, panels = style.grid(rows, columns, height, sharey=True)
-    flat = _flat(panels, len(families))
-    for panel, family, own in zip(flat, families, members, strict=True):
+    below = outside * _legend_height([looks[name] for name in names])
+    figure, panels = _wrapped(len(families), 3, "recall", below, 3.0)
+    for panel, family, own in zip(panels, families, members, strict=True):
         for name in own:
             curve, look = curves[name], looks[name]
             panel.plot(curve["images"], curve["recall"], **_lines(look), label=look.title)
@@ -254,9 +236,7 @@ def recall_by_size(recalls: pd.DataFrame, looks: Looks) -> Figure:
         if not outside:
             panel.legend(loc="lower right", fontsize=7)
     if outside:
-        _legend(figure, flat)
-    for row in panels:
-        row[0].set_ylabel("recall")
+        _legend(figure, panels)
     return figure
 
 
@@ -268,24 +248,18 @@ def learning_curves(stage1: Curves, stage2: Curves, looks: Looks) -> Figure:
         stage2: curves by approach; empty if no approach has a stage 2.
         looks: at least those of the approaches in both.
     """
-    stages = {"stage 1": stage1, "stage 2": stage2}
-    stages = {title: curves for title, curves in stages.items() if curves}
-    heights = [max(2.1, 0.4 + _ROW * len(curves)) for curves in stages.values()]
-    figure, panels = style.grid(
-        len(stages), 2, sum(heights) + 0.2, sharex=True, height_ratios=heights
-    )
-    for row, (title, curves) in zip(panels, stages.items(), strict=True):
-        for panel, column in zip(row, (0, 1), strict=True):
+    stages = [curves for curves in (stage1, stage2) if curves]
+    heights = [max(2.1, 0.4 + _ROW * len(curves)) for curves in stages]
+    options = {"sharex": True, "height_ratios": heights}
+    figure, panels = style.grid(len(stages), 2, sum(heights) + 0.2, **options)
+    columns = {"loss": "cross-entropy (nats)", "accuracy": "share of samples"}
+    for stage, (row, curves) in enumerate(zip(panels, stages, strict=True), 1):
+        for i, (panel, (title, ylabel)) in enumerate(zip(row, columns.items(), strict=True)):
             for name, curve in curves.items():
-                look = looks[name]
-                epochs = np.arange(1, len(curve) + 1)
-                panel.plot(
-                    epochs, curve[:, column], **_lines(look), markersize=3.5, label=look.title
-                )
+                drawn = _lines(looks[name]) | {"markersize": 3.5, "label": looks[name].title}
+                panel.plot(np.arange(1, len(curve) + 1), curve[:, i], **drawn)
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-            panel.set_title(f"{title}: training {('loss', 'accuracy')[column]}")
-        row[0].set_ylabel("cross-entropy (nats)")
-        row[1].set_ylabel("share of samples")
+            panel.set(title=f"stage {stage}: training {title}", ylabel=ylabel)
         row[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     for panel in panels[-1]:
         panel.set_xlabel("epoch")
@@ -300,20 +274,20 @@ def costs(cells: pd.DataFrame, looks: Looks) -> Figure:
             sampler), stage1, features, stage2 (seconds) and images_per_second; one row per cell.
         looks: at least those of the approaches in `network`.
     """
-    names = cells.groupby("network", sort=False)["sampler"].first()
-    figure, ((left, right),) = style.grid(1, 2, 0.9 + 0.36 * len(names), sharey=True)
-    start = np.zeros(len(names))
+    by_network = cells.groupby("network", sort=False)
+    samplers = by_network["sampler"].first()
+    figure, ((left, right),) = style.grid(1, 2, 0.9 + 0.36 * len(samplers), sharey=True)
+    start = np.zeros(len(samplers))
     phases = {"stage1": "stage 1", "features": "features", "stage2": "stage 2"}
     for (phase, label), color in zip(phases.items(), style.COLORS, strict=False):
-        minutes = cells.groupby("network", sort=False)[phase].sum().to_numpy() / 60
-        left.barh(range(len(names)), minutes, left=start, color=color, label=label, height=0.6)
+        minutes = by_network[phase].sum().to_numpy() / 60
+        left.barh(range(len(samplers)), minutes, left=start, color=color, label=label, height=0.6)
         start += minutes
-    for y, name in enumerate(names.index):
-        speed = cells.loc[cells["network"] == name, "images_per_second"]
+    for y, (name, speed) in enumerate(by_network["images_per_second"]):
         right.plot(speed, np.full(len(speed), y), **_lines(looks[name], False), alpha=0.8)
     left.set(title="device time by image sampler", xlabel="minutes")
     right.set(title="stage 1, one point per cell", xlabel="training images/s", xlim=(0, None))
-    _name_rows([left, right], ["no resampling" if n == "none" else n for n in names])
+    _name_rows([left, right], ["no resampling" if n == "none" else n for n in samplers])
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
@@ -356,12 +330,34 @@ def _ratio_axis(
         panel.set_xlabel("imbalance ratio")
 
 
-def _flat(panels: list[list[Axes]], count: int) -> list[Axes]:
-    """Returns `count` panels in reading order and removes the others."""
+def _by_metric(
+    metrics: Sequence[str], titles: Sequence[str], xlabel: str, height: float
+) -> tuple[Figure, list[Axes]]:
+    """Returns a chart with one panel per metric and one row per title."""
+    figure, (panels,) = style.grid(1, len(metrics), height, sharey=True)
+    for panel, metric in zip(panels, metrics, strict=True):
+        panel.set(title=metric, xlabel=xlabel)
+        panel.xaxis.set_major_locator(MaxNLocator(4))
+    _name_rows(panels, titles)
+    return figure, panels
+
+
+def _wrapped(
+    count: int, most: int, ylabel: str, below: float, height: float
+) -> tuple[Figure, list[Axes]]:
+    """Returns a chart of `count` panels in reading order, `most` in each row.
+
+    Each row is `height` inches high; `below` inches are left for a legend.
+    """
+    columns = min(most, count)
+    rows = -(-count // columns)
+    figure, panels = style.grid(rows, columns, below + height * rows, sharey=True)
+    for row in panels:
+        row[0].set_ylabel(ylabel)
     flat = [panel for row in panels for panel in row]
     for panel in flat[count:]:
         panel.remove()
-    return flat[:count]
+    return figure, flat[:count]
 
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:

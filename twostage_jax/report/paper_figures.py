@@ -1,5 +1,8 @@
 """Section: the paper's tables and figures, from this study's records."""
 
+import dataclasses
+
+import numpy as np
 import pandas as pd
 
 from twostage_jax.evaluation import paper, tables
@@ -10,7 +13,7 @@ from twostage_jax.report.results import Results
 from twostage_jax.study.approaches import PAPER, find
 from twostage_jax.study.record import Record
 
-_CELL = ["table", "scenario", "ratio", "metric", "approach"]
+_CELL = ["table", "scenario", "ratio", "metric", "approach", "value"]
 
 
 def section(results: Results) -> Section:
@@ -67,16 +70,8 @@ def beside_paper(results: Results) -> list[Block]:
                 "Ours beside the paper's, cell by cell",
                 "Difference: ours minus the paper's. Table II has no scenario and no ratio.",
                 compare(results.imbalanced),
-                {
-                    "table": "Table",
-                    "scenario": "Scenario",
-                    "ratio": "IR",
-                    "metric": "Metric",
-                    "title": "Approach",
-                    "ours": ("Ours", 4),
-                    "paper": ("Paper", 4),
-                    "difference": ("Difference", 4),
-                },
+                "table scenario ratio metric title ours:4 paper:4 difference:4",
+                {"ratio": "IR", "title": "Approach"},
                 folded=True,
             )
         ]
@@ -93,7 +88,8 @@ def beside_paper(results: Results) -> list[Block]:
             "The paper's Table II: other data, other network",
             "Means over the paper's 120 partitions of colorectal tissue.",
             wide,
-            {"title": "Approach"} | {metric: (metric, 4) for metric in tables.METRICS},
+            " ".join(["title", *(f"{metric}:4" for metric in tables.METRICS)]),
+            {"title": "Approach"},
             folded=True,
         ),
     ]
@@ -106,30 +102,27 @@ def compare(made: tables.Tables) -> pd.DataFrame:
         Columns table, scenario, ratio, metric, title, ours, paper, difference. A cell that one of
         the two lacks is left out.
     """
-    ours = _in_rows(made.table1, made.ranking.table)
-    cells = ours.merge(
-        _in_rows(paper.table1(), paper.table2()), on=_CELL, suffixes=("_ours", "_paper")
-    )
-    cells = cells.rename(columns={"value_ours": "ours", "value_paper": "paper"})
-    cells = cells.dropna(subset=["ours", "paper"]).reset_index(drop=True)
-    titles = cells["approach"].map(lambda name: made.approaches[name].title)
-    cells = cells.assign(title=titles, difference=cells["ours"] - cells["paper"])
-    return cells[[*_CELL[:-1], "title", "ours", "paper", "difference"]]
+    ours = _in_rows(made.table1, made.ranking.table, "ours")
+    cells = ours.merge(_in_rows(paper.table1(), paper.table2(), "paper")).dropna()
+    titles = [made.approaches[name].title for name in cells["approach"]]
+    cells.insert(4, "title", titles)
+    cells["difference"] = cells["ours"] - cells["paper"]
+    return cells.drop(columns="approach").reset_index(drop=True)
 
 
-def _in_rows(table1: pd.DataFrame, table2: pd.DataFrame) -> pd.DataFrame:
-    """Both tables in one frame, one row per cell."""
+def _in_rows(table1: pd.DataFrame, table2: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Returns both tables in one frame, one row per cell with its value in the column `name`."""
     one = table1.rename(columns={"imbalance_ratio": "ratio"})
     one = one.melt(["scenario", "ratio", "metric"], var_name="approach").assign(table="I")
     one["scenario"] = one["scenario"].str.replace("_", " ")
     one["ratio"] = one["ratio"].map("{:g}".format)
     two = table2.rename(columns={"mean": "II", "average_rank": "II, rank"})
     two = two.melt(["approach", "metric"], var_name="table").assign(scenario="all", ratio="all")
-    return pd.concat([one, two], ignore_index=True)
+    return pd.concat([one, two])[_CELL].rename(columns={"value": name})
 
 
 def _images(results: Results) -> list[Block]:
-    images, blocks = results.images, []
+    images = results.images
     flow = Picture(
         "fig2-data-flow",
         "Fig. 2: the data flow of TS SMOTE+RUS",
@@ -145,38 +138,29 @@ def _images(results: Results) -> list[Block]:
             ),
             flow,
         ]
+    pair: Block = Notice("Fig. 1 is absent: this study does not use SMOTE on images.")
     if len(images.pair):
-        blocks.append(
-            Picture(
-                "fig1-smote",
-                "Fig. 1: SMOTE between two real images",
-                f"A training image of class {charts.title_of(results.classes[images.pair_class])} "
-                f"and one of its {results.settings['k_neighbors']} nearest neighbors, as in the "
-                "study, with the images that interpolation makes between them.",
-                pictures.smote(images.pair),
-            )
+        pair = Picture(
+            "fig1-smote",
+            "Fig. 1: SMOTE between two real images",
+            f"A training image of class {charts.title_of(results.classes[images.pair_class])} and "
+            f"one of its {results.settings['k_neighbors']} nearest neighbors, as in the study, "
+            "with the images that interpolation makes between them.",
+            pictures.smote(images.pair),
         )
-    else:
-        blocks.append(Notice("Fig. 1 is absent: this study does not use SMOTE on images."))
-    blocks += [
-        flow,
-        Picture(
-            "fig3-samples",
-            "Fig. 3: samples, one row per class",
-            f"{images.samples.shape[1]} images of each class, reduced in size.",
-            pictures.samples(images.samples, results.classes),
-        ),
-    ]
-    return blocks
+    samples = Picture(
+        "fig3-samples",
+        "Fig. 3: samples, one row per class",
+        f"{images.samples.shape[1]} images of each class, reduced in size.",
+        pictures.samples(images.samples, results.classes),
+    )
+    return [pair, flow, samples]
 
 
 def _class_counts(records: list[Record]) -> list[Block]:
     """Returns figs. 4 and 5, from the class counts in the records."""
-    keys = [(record.key.scenario, record.key.ratio, record.key.fold) for record in records]
-    sizes = (sorted(record.class_counts.tolist(), reverse=True) for record in records)
-    rows = dict(zip(keys, sizes, strict=True))
-    index = pd.MultiIndex.from_tuples(rows, names=["scenario", "ratio", "fold"])
-    by_fold = pd.DataFrame(list(rows.values()), index=index)
+    sizes = {dataclasses.astuple(r.key)[:3]: np.sort(r.class_counts)[::-1] for r in records}
+    by_fold = pd.DataFrame(sizes).T.rename_axis(["scenario", "ratio", "fold"])
     counts = by_fold.groupby(["scenario", "ratio"]).mean()
     above = counts[counts.index.get_level_values("ratio") > 1]
     if above.empty:

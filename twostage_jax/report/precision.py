@@ -1,5 +1,6 @@
 """Section: differences between a study and another one that differs from it in precision only."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from twostage_jax.evaluation.statistics import (
     FEWEST_FOLDS,
     RESAMPLES,
     Difference,
+    differences_frame,
     paired_difference,
 )
 from twostage_jax.evaluation.tables import METRICS
@@ -35,9 +37,8 @@ def read_beside(results: Results, folder: Path) -> Results:
     """
     other = read_results(folder)
     own, its = results.settings, other.settings
-    names = sorted((own.keys() | its.keys()) - {"precision"})
-    others = [name for name in names if own.get(name) != its.get(name)]
-    if others:
+    names = (own.keys() | its.keys()) - {"precision"}
+    if others := sorted(name for name in names if own.get(name) != its.get(name)):
         raise InputError(
             f"{folder} differs from the report's study in {', '.join(others)}; expected a study "
             "that differs in precision only; name one made with the same other options"
@@ -74,7 +75,7 @@ def section(results: Results, other: Results) -> Section:
                 "same for every approach."
             )
         )
-    blocks.append(_table(rows, ours, theirs, results.titles, other.description.settings_hash))
+    blocks.append(_table(results, other, rows))
     return Section("precision", "What the precision changes", blocks)
 
 
@@ -130,46 +131,25 @@ def _excludes_zero(own: Difference) -> bool:
     return round(own.low, _DECIMALS) > 0 or round(own.high, _DECIMALS) < 0
 
 
-def _table(
-    rows: Mapping[str, list[Difference]],
-    ours: str,
-    theirs: str,
-    titles: Mapping[str, str],
-    settings_hash: str,
-) -> Table:
-    frame = pd.DataFrame(
-        [
-            {
-                "metric": own.metric,
-                "approach": titles[approach],
-                "difference": own.mean,
-                "low": own.low,
-                "high": own.high,
-                "partitions": own.partitions,
-                "folds": len(own.by_fold),
-            }
-            for of_metric in zip(*rows.values(), strict=True)
-            for approach, own in zip(rows, of_metric, strict=True)
-        ]
-    )
+def _table(results: Results, other: Results, rows: Mapping[str, list[Difference]]) -> Table:
+    ours, theirs = results.settings["precision"], other.settings["precision"]
+    by_metric = zip(*rows.values(), strict=True)
+    frame = differences_frame(itertools.chain.from_iterable(by_metric))
+    frame["rival"] = [results.titles[approach] for approach in rows] * len(METRICS)
+    frame = frame.rename(columns={"rival": "approach"}).drop(columns="ahead")
+    its_hash = other.description.settings_hash[:12]
     return make_table(
         "precision",
         f"{ours} minus {theirs}",
         f"This study ({ours}) minus another that differs in precision only ({theirs}, settings "
-        f"{settings_hash[:12]}), paired by partition above ratio 1, averaged within each fold, "
-        f"then over the folds; positive: {ours} scores higher. The interval is the "
-        f"{CONFIDENCE:.0%} percentile bootstrap over folds ({RESAMPLES:,} resamples), as in the "
-        "verdict; it is not corrected for the number of rows. Approaches share networks and "
-        "images, so that their rows are not independent. Devices and versions are not settings "
-        "and may differ, too: see the provenance on each study's page.",
-        frame,
-        {
-            "metric": "Metric",
-            "approach": "Approach",
-            "difference": ("Difference", _DECIMALS),
-            "low": ("from", _DECIMALS),
-            "high": ("to", _DECIMALS),
-            "partitions": ("Partitions", 0),
-            "folds": ("Folds", 0),
-        },
+        f"{its_hash}), paired by partition above ratio 1, averaged within each fold, then over the "
+        f"folds; positive: {ours} scores higher. The interval is the {CONFIDENCE:.0%} percentile "
+        f"bootstrap over folds ({RESAMPLES:,} resamples), as in the verdict; it is not corrected "
+        "for the number of rows. Approaches share networks and images, so that their rows are not "
+        "independent. Devices and versions are not settings and may differ, too: see the "
+        "provenance on each study's page.",
+        frame[["metric", "approach", "difference", "low", "high", "partitions", "folds"]],
+        f"metric approach difference:{_DECIMALS} low:{_DECIMALS} high:{_DECIMALS} partitions:0 "
+        "folds:0",
+        {"low": "from", "high": "to"},
     )

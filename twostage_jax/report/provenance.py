@@ -1,7 +1,6 @@
 """Section: where the numbers come from (settings, commands, data), and what is absent."""
 
 from collections import Counter
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -13,31 +12,27 @@ from twostage_jax.report.results import Results
 _SILENT = "silent"
 
 
-class Point(NamedTuple):
-    """A setting in words, and the paper's value of it."""
-
-    meaning: str
-    paper: str
-
-
 SETTINGS = {
-    "image_size": Point("image height and width (pixels)", "150 x 150"),
-    "weights": Point("initial weights (SHA-256 of the file, or random)", "ImageNet"),
-    "network": Point("backbone", "MobileNet"),
-    "width": Point("width multiplier of the network's channels", "1.0, not named"),
-    "epochs": Point("epochs, in each stage", "20"),
-    "batch_size": Point("samples per step; the last, partial batch is kept", "32"),
-    "learning_rate": Point("RMSprop's step size, in both stages", "0.0001"),
-    "decay": Point("RMSprop's decay", _SILENT),
-    "epsilon": Point("RMSprop's epsilon", _SILENT),
-    "epsilon_in_root": Point("epsilon inside the root (Keras 3), not outside (Keras 2)", _SILENT),
-    "bn_momentum": Point("momentum of the batch statistics", _SILENT),
-    "k_neighbors": Point("neighbors that over-samplers interpolate towards", "5"),
-    "fresh_head": Point("stage 2 starts from a new head, not from stage 1's", "False: fine-tune"),
-    "precision": Point("precision of products and activations", _SILENT),
-    "seed": Point("seed of every random stream", _SILENT),
+    "image_size": ("image height and width (pixels)", "150 x 150"),
+    "weights": ("initial weights (SHA-256 of the file, or random)", "ImageNet"),
+    "network": ("backbone", "MobileNet"),
+    "width": ("width multiplier of the network's channels", "1.0, not named"),
+    "epochs": ("epochs, in each stage", "20"),
+    "batch_size": ("samples per step; the last, partial batch is kept", "32"),
+    "learning_rate": ("RMSprop's step size, in both stages", "0.0001"),
+    "decay": ("RMSprop's decay", _SILENT),
+    "epsilon": ("RMSprop's epsilon", _SILENT),
+    "epsilon_in_root": ("epsilon inside the root (Keras 3), not outside (Keras 2)", _SILENT),
+    "bn_momentum": ("momentum of the batch statistics", _SILENT),
+    "k_neighbors": ("neighbors that over-samplers interpolate towards", "5"),
+    "fresh_head": ("stage 2 starts from a new head, not from stage 1's", "False: fine-tune"),
+    "precision": ("precision of products and activations", _SILENT),
+    "seed": ("seed of every random stream", _SILENT),
 }
-"""What a record depends on, apart from the data: `dataset`, `fingerprint` and `classes`."""
+"""What a record depends on: each setting in words, and the paper's value of it.
+
+The data (`dataset`, `fingerprint` and `classes`) are not among them.
+"""
 
 FIXED = {
     "folds": "stratified, shuffled, ten; keyed by file name",
@@ -104,35 +99,20 @@ def _gaps(results: Results) -> list[Block]:
             blocks.append(Text((f"All {len(results.done):,} records are there and done.",)))
         return blocks
     approaches = find_approaches({key.approach for key, *_ in rows}, results.description.recipes)
-    frame = pd.DataFrame(
-        [
-            {
-                "scenario": title_of(key.scenario),
-                "ratio": f"{key.ratio:g}",
-                "fold": str(key.fold),
-                "approach": approaches[key.approach].title,
-                "state": state,
-                "reason": reason,
-            }
-            for key, state, reason in sorted(rows)
-        ]
-    )
-    columns = ["scenario", "ratio", "approach", "state", "reason"]
-    cells = frame.groupby(columns, sort=False)["fold"].agg(", ".join).reset_index()
+    cells: dict[tuple, list[str]] = {}
+    for key, *why in sorted(rows):
+        cell = (title_of(key.scenario), f"{key.ratio:g}", approaches[key.approach].title, *why)
+        cells.setdefault(cell, []).append(str(key.fold))
+    names = ["scenario", "ratio", "approach", "state", "reason", "fold"]
+    frame = pd.DataFrame([(*c, ", ".join(folds)) for c, folds in cells.items()], columns=names)
     blocks.append(
         make_table(
             "gaps",
             "Records that are missing or failed",
             "The same command computes these records, and only these, when it is run again.",
-            cells,
-            {
-                "scenario": "Scenario",
-                "ratio": "IR",
-                "approach": "Approach",
-                "fold": "Folds",
-                "state": "State",
-                "reason": "Reason",
-            },
+            frame,
+            "scenario ratio approach fold state reason",
+            {"ratio": "IR", "fold": "Folds"},
             folded=len(cells) > 12,
         )
     )
@@ -143,29 +123,17 @@ def _settings(results: Results) -> Table:
     settings = results.settings
     # A setting that this version does not know is shown as well.
     others = settings.keys() - SETTINGS.keys() - {"dataset", "fingerprint", "classes"}
-    points = {name: SETTINGS.get(name, Point("-", "-")) for name in [*SETTINGS, *sorted(others)]}
-    frame = pd.DataFrame(
-        [
-            {
-                "setting": name,
-                "meaning": point.meaning,
-                "value": _short(settings.get(name, "-")),
-                "paper": point.paper,
-            }
-            for name, point in points.items()
-        ]
-    )
+    rows = [
+        (name, meaning, _short(settings.get(name, "-")), its)
+        for name, (meaning, its) in (SETTINGS | dict.fromkeys(sorted(others), ("-", "-"))).items()
+    ]
     return make_table(
         "settings",
         "Settings, and what the paper says",
         "Every option that a record depends on. Silent: the paper does not say.",
-        frame,
-        {
-            "setting": "Setting",
-            "meaning": "Meaning",
-            "value": "Used here",
-            "paper": "The paper",
-        },
+        pd.DataFrame(rows, columns=["setting", "meaning", "value", "paper"]),
+        "setting meaning value paper",
+        {"value": "Used here", "paper": "The paper"},
     )
 
 
@@ -176,11 +144,11 @@ def _short(value) -> str:
 
 
 def _fixed() -> Table:
-    frame = pd.DataFrame(FIXED.items(), columns=["point", "choice"])
     return make_table(
         "choices",
         "Choices that are not options",
         "What the paper leaves open, wholly or in part, and this program does in one way only.",
-        frame,
-        {"point": "Point", "choice": "What is done"},
+        pd.DataFrame(FIXED.items(), columns=["point", "choice"]),
+        "point choice",
+        {"choice": "What is done"},
     )

@@ -70,7 +70,7 @@ def _p_values(results: Results, tests: dict[str, dict[str, RankTest]]) -> Table:
         f"{results.titles[own]} against each of the others: p-values",
         "Nemenyi's test, which is already corrected for the number of pairs.",
         pd.DataFrame(rows, columns=["unit", "blocks", "metric", "rival", "p"]),
-        {"unit": "Blocks", "metric": "Metric", "rival": "Rival", "p": ("p", 4)},
-        small={"p"},
+        "unit metric rival p:4",
+        {"unit": "Blocks", "p": "p"},
         folded=True,
     )

@@ -32,12 +32,8 @@ def blocks(results: Results) -> list[Block]:
             "Recall by class size",
             "Classes: number of (partition, class) pairs averaged.",
             recalls.assign(title=titles),
-            {
-                "title": "Approach",
-                "images": ("Training images", 0),
-                "recall": ("Recall", 3),
-                "classes": ("Classes", 0),
-            },
+            "title images:0 recall:3 classes:0",
+            {"title": "Approach", "images": "Training images"},
             folded=True,
         ),
     ]

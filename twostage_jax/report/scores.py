@@ -55,13 +55,8 @@ def _both_test_folds(results: Results) -> list[Block]:
             "Scores on both test folds",
             "Means over all partitions above ratio 1.",
             table,
-            {
-                "title": "Approach",
-                "metric": "Metric",
-                "imbalanced": ("Imbalanced", 4),
-                "balanced": ("Balanced", 4),
-                "difference": ("Difference", 4),
-            },
+            "title metric imbalanced:4 balanced:4 difference:4",
+            {"title": "Approach"},
             folded=True,
         ),
     ]

@@ -10,6 +10,7 @@ from twostage_jax.evaluation.statistics import (
     FEWEST_FOLDS,
     RESAMPLES,
     Difference,
+    differences_frame,
     find_rivals,
     paired_difference,
 )
@@ -123,42 +124,28 @@ def _caution(folds: int) -> str | None:
 
 
 def _order(results: Results) -> Table:
-    columns = {}
+    table = results.imbalanced.ranking.table.sort_values("mean", ascending=False, kind="stable")
+    frame = pd.DataFrame({"place": range(1, table["approach"].nunique() + 1)})
     for metric in METRICS:
-        table = results.imbalanced.ranking.table.query("metric == @metric")
-        table = table.sort_values("mean", ascending=False, kind="stable")
-        columns[metric] = [
-            f"{results.titles[row['approach']]} {row['mean']:.3f} ({row['average_rank']:.2f})"
-            for row in table.to_dict("records")
+        frame[metric] = [
+            f"{results.titles[name]} {mean:.3f} ({rank:.2f})"
+            for name, _, mean, rank in table[table["metric"] == metric].itertuples(index=False)
         ]
-    frame = pd.DataFrame(columns)
-    frame.insert(0, "place", [str(place) for place in range(1, len(frame) + 1)])
     return make_table(
         "order",
         "The order of Table II",
         "Approaches by mean score, the best first; in parentheses the average rank, 1 is best.",
         frame,
-        {"place": "Place"} | {metric: metric for metric in METRICS},
+        " ".join(frame),
     )
 
 
 def _table(rows: Rows, own: str, titles: Mapping[str, str]) -> Table:
-    frame = pd.DataFrame(
-        [
-            {
-                "metric": found.metric,
-                "rival": _with_note(titles[found.rival], who),
-                "difference": found.mean,
-                "low": found.low,
-                "high": found.high,
-                "folds": len(found.by_fold),
-                "ahead": f"{found.ahead} of {found.partitions}",
-                "verdict": found.verdict,
-            }
-            for who, of_rival in rows.items()
-            for found in of_rival
-        ]
-    )
+    found = [(who, one) for who, of_rival in rows.items() for one in of_rival]
+    frame = differences_frame(one for _, one in found)
+    frame["rival"] = [_with_note(titles[one.rival], who) for who, one in found]
+    frame["ahead"] = [f"{one.ahead} of {one.partitions}" for _, one in found]
+    frame["verdict"] = [one.verdict for _, one in found]
     return make_table(
         "verdict",
         f"{own} minus its rivals",
@@ -171,16 +158,9 @@ def _table(rows: Rows, own: str, titles: Mapping[str, str]) -> Table:
         "their number. The best of a family has the highest mean AvAcc on these same partitions, "
         "which favors the rival in AvAcc; in another metric another approach may be the best, see "
         "the order.",
-        frame,
-        {
-            "metric": "Metric",
-            "rival": "Rival",
-            "difference": ("Difference", 3),
-            "low": ("from", 3),
-            "high": ("to", 3),
-            "ahead": "Ahead in",
-            "verdict": "Verdict",
-        },
+        frame.drop(columns="partitions"),
+        "metric rival difference:3 low:3 high:3 ahead verdict",
+        {"low": "from", "high": "to", "ahead": "Ahead in"},
     )
 
 
