@@ -125,7 +125,8 @@ def table1(frame: pd.DataFrame, approaches: Mapping[str, Approach]) -> pd.DataFr
         and `image`; rows in the paper's order. A cell without any record is NaN.
     """
     own = [name for name, a in approaches.items() if a.family in ("baseline", "image")]
-    long = _long(frame[frame["approach"].isin(own)]).rename(columns={"ratio": "imbalance_ratio"})
+    long = _long(frame).rename(columns={"ratio": "imbalance_ratio"})
+    long = long[long["approach"].isin(own)]
     wide = long.pivot_table("score", _TABLE1_ROW, "approach", aggfunc="mean", observed=True)
     return _plain(wide.reset_index())
 
