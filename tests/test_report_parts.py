@@ -9,7 +9,7 @@ from report_study import SETTINGS, TINY, make_record
 
 from twostage_jax.evaluation import metrics
 from twostage_jax.evaluation.tables import confusion_matrices, find_approaches
-from twostage_jax.report import costs, learning, pictures, provenance, recall, write_report
+from twostage_jax.report import costs, learning, pictures, provenance, scores, write_report
 from twostage_jax.report.blocks import make_table
 from twostage_jax.study.approaches import PAPER, Stage1
 from twostage_jax.study.figure_data import FigureImages, choose_images
@@ -27,7 +27,7 @@ def test_a_p_value_is_never_printed_as_zero():
 def test_recall_by_size_keeps_every_class():
     records = [make_record(key) for key in TINY]
     matrices = confusion_matrices(records, "balanced")
-    found = recall.recall_by_size(records, matrices)
+    found = scores.recall_by_size(records, matrices)
     assert list(found["approach"].unique()) == list(PAPER)
     assert (found.groupby("approach")["classes"].sum() == 8).all()
     for record in records:

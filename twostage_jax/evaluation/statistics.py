@@ -14,6 +14,7 @@ from twostage_jax.study.approaches import FAMILIES, Approach, position
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
+BOOTSTRAP = f"{CONFIDENCE:.0%} percentile bootstrap over folds ({RESAMPLES:,} resamples)"
 # If two approaches are equally good, all n folds lean one way with probability 2^(1 - n). That
 # falls below 5 % at six folds; fewer folds cannot decide anything, whatever their interval.
 FEWEST_FOLDS = 6

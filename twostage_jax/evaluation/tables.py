@@ -30,7 +30,6 @@ METRICS = ("AvAcc", "CBA", "MAvG")  # of both tables; plain accuracy is in `metr
 
 _KEY = [field.name for field in dataclasses.fields(RecordKey)]
 _TABLE1_ROW = ["scenario", "imbalance_ratio", "metric"]
-_TABLE1_FAMILIES = ("baseline", "image")
 
 Matrices = dict[RecordKey, metrics.Matrix]
 
@@ -125,12 +124,10 @@ def table1(frame: pd.DataFrame, approaches: Mapping[str, Approach]) -> pd.DataFr
         Columns scenario, imbalance_ratio, metric and one per approach of the families `baseline`
         and `image`; rows in the paper's order. A cell without any record is NaN.
     """
-    own = [name for name, a in approaches.items() if a.family in _TABLE1_FAMILIES]
+    own = [name for name, a in approaches.items() if a.family in ("baseline", "image")]
     long = _long(frame).rename(columns={"ratio": "imbalance_ratio"})
     long = long[long["approach"].isin(own)]
-    wide = long.pivot_table(
-        index=_TABLE1_ROW, columns="approach", values="score", aggfunc="mean", observed=True
-    )
+    wide = long.pivot_table("score", _TABLE1_ROW, "approach", aggfunc="mean", observed=True)
     return _plain(wide.reset_index())
 
 
@@ -174,23 +171,16 @@ def table2(frame: pd.DataFrame) -> Ranking:
 
 def _long(frame: pd.DataFrame) -> pd.DataFrame:
     """Returns one row per (record, metric) above ratio 1; categories carry the tables' order."""
-    long = frame[frame["ratio"] > 1].melt(
-        id_vars=_KEY, value_vars=METRICS, var_name="metric", value_name="score"
-    )
-    for name, order in (
-        ("scenario", ALL_SCENARIOS),
-        ("approach", sorted(set(long["approach"]), key=position)),
-        ("metric", METRICS),
-    ):
-        long[name] = pd.Categorical(long[name], order)
-    return long
+    long = frame[frame["ratio"] > 1].melt(_KEY, METRICS, "metric", "score")
+    approaches = sorted(set(long["approach"]), key=position)
+    orders = {"scenario": ALL_SCENARIOS, "approach": approaches, "metric": METRICS}
+    return long.assign(**{name: pd.Categorical(long[name], orders[name]) for name in orders})
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     """Returns the frame with strings instead of categories."""
-    frame = frame.set_axis([str(name) for name in frame.columns], axis="columns")
-    categories = frame.select_dtypes("category").columns
-    return frame.astype(dict.fromkeys(categories, "str"))
+    frame = frame.set_axis([str(name) for name in frame], axis="columns")
+    return frame.astype(dict.fromkeys(frame.select_dtypes("category"), "str"))
 
 
 class Tables(NamedTuple):
@@ -199,13 +189,10 @@ class Tables(NamedTuple):
     approaches: dict[str, Approach]
     """The approaches that have a score, in the order of tables."""
     matrices: Matrices
-    """See `confusion_matrices`."""
     metrics: pd.DataFrame
-    """See `metrics_frame`."""
+    """As `metrics_frame` returns it."""
     table1: pd.DataFrame
-    """See `table1`."""
     ranking: Ranking
-    """See `table2`."""
     notes: tuple[str, ...]
     """Sentences: how many records there are, how they were scored, what is missing and why."""
     beside_paper: bool
@@ -244,6 +231,7 @@ def make_tables(
     frame = metrics_frame(matrices)
     approaches = find_approaches(frame["approach"], recipes)
     ranking = table2(frame)
+    _, complete, incomplete = ranking
     failed = Counter(r.reason.strip().splitlines()[0] for r in records if r.status == "failed")
     missing = len(set(expected) - {record.key for record in records})
     notes = [
@@ -251,12 +239,12 @@ def make_tables(
         *(f"Failed, {count} of them: {reason}" for reason, count in failed.most_common()),
         f"Scores are computed on the {test} test folds.",
         f"Table II: {ranking.table['approach'].nunique()} approaches ranked on "
-        f"{ranking.partitions} partition{'s' * (ranking.partitions != 1)}.",
+        f"{complete} partition{'s' * (complete != 1)}.",
     ]
-    if ranking.incomplete:
+    if incomplete:
         notes.append(
-            f"Table II: {ranking.incomplete} more partition{'s' * (ranking.incomplete != 1)} left "
-            "out because an approach has no score there."
+            f"Table II: {incomplete} more partition{'s' * (incomplete != 1)} left out because an "
+            "approach has no score there."
         )
     if missing or failed:
         notes.append("Table I: where folds are missing, means are over the folds that are there.")

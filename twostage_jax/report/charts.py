@@ -23,6 +23,7 @@ _FEW = 6  # entries that a legend inside a panel has room for
 _ROW = 0.17  # inches per row of a legend
 
 Looks = Mapping[str, Look]
+"""How to draw each approach, by name; a chart needs at least those of its data."""
 Curves = Mapping[str, Float[np.ndarray, "epochs 2"]]
 
 
@@ -50,8 +51,7 @@ def differences(rows: Sequence[Sequence[Difference]], looks: Looks) -> Figure:
 def class_distributions(counts: pd.DataFrame) -> Figure:
     """Draws Fig. 4: training images of each class, the largest first, one panel per scenario.
 
-    Args:
-        counts: means over folds; one row per (scenario, ratio), one column per place of a class.
+    `counts` holds means over folds: rows (scenario, ratio), columns the places of the classes.
     """
     scenarios = _scenarios(counts)
     figure, panels = _wrapped(len(scenarios), 2, "training images", 0.5, 1.8)
@@ -73,15 +73,13 @@ def class_distributions(counts: pd.DataFrame) -> Figure:
 def images_by_ratio(totals: pd.Series) -> Figure:
     """Draws Fig. 5: training images of a partition against the ratio, one line per scenario.
 
-    Args:
-        totals: means over folds, by (scenario, ratio).
+    `totals` holds means over folds, by (scenario, ratio).
     """
     figure, ((panel,),) = style.grid(1, 1, 2.6)
     for scenario in _scenarios(totals):
         i = SCENARIOS.index(scenario)
         line = _with_original(totals, scenario)
         panel.plot(
-            line.index,
             line,
             marker=style.MARKERS[i],
             linestyle="-" if len(line) > 1 else "",
@@ -98,11 +96,8 @@ def metrics_by_ratio(frame: pd.DataFrame, looks: Looks) -> Figure:
     """Draws Fig. 6: four scores against the ratio, one row of panels per scenario.
 
     With a single ratio there are no lines. Bars span the folds, from the lowest to the highest
-    score, where they can be told apart: for a single approach, or at a single ratio.
-
-    Args:
-        frame: as `tables.metrics_frame` returns it.
-        looks: the approaches to draw.
+    score, where they can be told apart: for a single approach, or at a single ratio. `frame` is as
+    `tables.metrics_frame` returns it; approaches without a look are left out.
     """
     by_cell = frame[frame["approach"].isin(list(looks))].groupby(["approach", "scenario", "ratio"])
     cells = by_cell[list(_SCORES)].agg(["mean", "min", "max"])
@@ -150,10 +145,7 @@ def spread(frame: pd.DataFrame, looks: Looks) -> Figure:
 def both_test_folds(imbalanced: pd.Series, balanced: pd.Series, looks: Looks) -> Figure:
     """Draws mean scores on imbalanced (filled) and balanced (open) test folds by metric.
 
-    Args:
-        imbalanced: mean scores by (approach, metric).
-        balanced: likewise.
-        looks: at least those of the approaches in both.
+    Both series hold mean scores by (approach, metric).
     """
     names = list(imbalanced.index.unique("approach"))
     titles = [looks[name].title for name in names]
@@ -212,9 +204,7 @@ def critical_differences(tests: Mapping[str, RankTest], looks: Looks) -> Figure:
 def recall_by_size(recalls: pd.DataFrame, looks: Looks) -> Figure:
     """Draws recall against training images, one panel per family, the baseline in each.
 
-    Args:
-        recalls: columns approach, images, recall: means of classes of about one size.
-        looks: at least those of the approaches in `recalls`.
+    `recalls` has the columns approach, images, recall: means of classes of about one size.
     """
     curves = dict(list(recalls.groupby("approach")))
     names = [name for name in looks if name in curves]
@@ -246,7 +236,6 @@ def learning_curves(stage1: Curves, stage2: Curves, looks: Looks) -> Figure:
     Args:
         stage1: curves by the approach that stands for the network.
         stage2: curves by approach; empty if no approach has a stage 2.
-        looks: at least those of the approaches in both.
     """
     stages = [curves for curves in (stage1, stage2) if curves]
     heights = [max(2.1, 0.4 + _ROW * len(curves)) for curves in stages]
@@ -267,12 +256,9 @@ def learning_curves(stage1: Curves, stage2: Curves, looks: Looks) -> Figure:
 
 
 def costs(cells: pd.DataFrame, looks: Looks) -> Figure:
-    """Draws device time of both stages and training speed of every cell, by network.
+    """Draws device time of both stages and training speed, by network.
 
-    Args:
-        cells: columns network (the approach that stands for it), sampler (title of its image
-            sampler), stage1, features, stage2 (seconds) and images_per_second; one row per cell.
-        looks: at least those of the approaches in `network`.
+    `cells` is as `costs.cost_of_cells` returns it: one row per cell.
     """
     by_network = cells.groupby("network", sort=False)
     samplers = by_network["sampler"].first()
@@ -312,12 +298,8 @@ def _scenarios(table: pd.DataFrame | pd.Series) -> list[str]:
 
 def _with_original(table: pd.DataFrame | pd.Series, scenario: str) -> pd.DataFrame | pd.Series:
     """Returns a scenario's values by ratio; ratio 1, if it was run, belongs to all scenarios."""
-    parts = [
-        table.xs(name, level="scenario")
-        for name in ("original", scenario)
-        if name in table.index.unique("scenario")
-    ]
-    return pd.concat(parts).sort_index()
+    there = table.index.get_level_values("scenario").isin(["original", scenario])
+    return table[there].droplevel("scenario").sort_index()
 
 
 def _ratio_axis(

@@ -1,5 +1,6 @@
 """Section part: what the study cost in time, by network and cell."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
@@ -11,6 +12,8 @@ from twostage_jax.report.results import Results
 from twostage_jax.resampling.registry import SAMPLERS
 from twostage_jax.study.approaches import Approach
 from twostage_jax.study.record import Record
+
+_PHASES = ["stage1", "features", "stage2"]
 
 
 def blocks(results: Results) -> list[Block]:
@@ -62,28 +65,26 @@ def cost_of_cells(records: Iterable[Record], approaches: Mapping[str, Approach])
         stage 1) and images_per_second (of stage 1); sorted by network.
     """
     shown = networks(approaches)
-    rows, seen = [], set()
+    rows = []
     for record in records:
-        key, stage1 = record.key, approaches[record.key.approach].stage1
-        network = (key.scenario, key.ratio, key.fold, stage1)
-        new, sampler = network not in seen, stage1.sampler or "none"
-        seen.add(network)
+        stage1 = approaches[record.key.approach].stage1
+        sampler = stage1.sampler or "none"
         rows.append(
             {
-                "scenario": key.scenario,
-                "ratio": key.ratio,
+                **dataclasses.asdict(record.key),
                 "network": shown[stage1],
                 "sampler": SAMPLERS[sampler].title if sampler in SAMPLERS else sampler,
-                "networks": int(new),
+                "networks": 1,
                 "heads": int(len(record.curve2) > 0),
-                "stage1": record.seconds.get("stage1", 0.0) * new,
-                "features": record.seconds.get("features", 0.0) * new,
-                "stage2": record.seconds.get("stage2", 0.0),
-                "images": record.images.get("stage1", 0) * new,
+                **{phase: record.seconds.get(phase, 0.0) for phase in _PHASES},
+                "images": record.images.get("stage1", 0),
             }
         )
     frame = pd.DataFrame(rows)
-    cells = frame.groupby(["scenario", "ratio", "network", "sampler"], sort=False).sum()
+    of_network = ["networks", "stage1", "features", "images"]
+    frame.loc[frame.duplicated(["scenario", "ratio", "fold", "network"]), of_network] = 0
+    cell = ["scenario", "ratio", "network", "sampler"]
+    cells = frame.drop(columns=["fold", "approach"]).groupby(cell, sort=False).sum()
     speed = cells["images"] / cells["stage1"].where(cells["stage1"] > 0)
     cells = cells.assign(images_per_second=speed).reset_index()
     order = list(approaches)
@@ -91,7 +92,7 @@ def cost_of_cells(records: Iterable[Record], approaches: Mapping[str, Approach])
 
 
 def _summary(records: Iterable[Record], cells: pd.DataFrame) -> str:
-    seconds, images = cells[["stage1", "features", "stage2"]].sum(), cells["images"].sum()
+    seconds, images = cells[_PHASES].sum(), cells["images"].sum()
     devices = ", ".join(sorted({record.device for record in records}))
     text = (
         f"{seconds.sum() / 3600:.2f} device hours ({devices}; one device): "

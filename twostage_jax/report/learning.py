@@ -1,9 +1,8 @@
 """Section part: learning curves of both stages, and the map of features around stage 2."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float
 
 from twostage_jax.evaluation import paper
 from twostage_jax.report import charts, pictures
@@ -17,29 +16,21 @@ def networks(approaches: Mapping[str, Approach]) -> dict[Stage1, str]:
 
     It is the first in `approaches` that only trains the network, or else the first that uses it.
     """
-    chosen: dict[Stage1, str] = {}
-    for only in (True, False):
-        for name, approach in approaches.items():
-            if not only or (approach.stage2 is None and approach.correction is None):
-                chosen.setdefault(approach.stage1, name)
-    return chosen
+    plain = [name for name, a in approaches.items() if a.stage2 is None and a.correction is None]
+    # The first of each network comes last in this order, and stays.
+    return {approaches[name].stage1: name for name in reversed([*plain, *approaches])}
 
 
 def curves(results: Results) -> Picture:
     """Returns mean curves over all partitions; a network that approaches share is drawn once."""
-    records = results.done
-
-    def means(field: str, names: Iterable[str]) -> dict[str, Float[np.ndarray, "epochs 2"]]:
-        found = {}
-        for name in names:
-            own = [getattr(record, field) for record in records if record.key.approach == name]
-            if own := [curve for curve in own if len(curve)]:
-                found[name] = np.mean(own, axis=0)
-        return found
-
     shown = networks(results.approaches).values()
-    stage1 = means("curve1", [name for name in results.approaches if name in shown])
-    stage2 = means("curve2", results.approaches)
+    stage1, stage2 = {}, {}
+    for name in results.approaches:
+        records = [record for record in results.done if record.key.approach == name]
+        if name in shown:
+            stage1[name] = np.mean([record.curve1 for record in records], axis=0)
+        if heads := [record.curve2 for record in records if len(record.curve2)]:
+            stage2[name] = np.mean(heads, axis=0)
     return Picture(
         "learning-curves",
         "Learning curves of both stages",
@@ -65,17 +56,15 @@ def feature_map(results: Results) -> Block:
     if features is None:
         return Notice(f"{absent}no record with a stage 2 is there yet.")
     key = features.key
-    title = (
-        f"{results.title(key.approach)}, {charts.title_of(key.scenario)}, ratio {key.ratio:g}, "
-        f"fold {key.fold}"
-    )
+    where = f"{charts.title_of(key.scenario)}, ratio {key.ratio:g}, fold {key.fold}"
     fresh = " Stage 2 started from a new head, so that its units are different ones."
     return Picture(
         "feature-map",
         "Features before and after stage 2",
-        f"{title}: the whole test fold ({len(features.label)} images) as the head's hidden layer "
-        "sees it (1,024 units after the ReLU). Stage 2 changes the head and not the features that "
-        "it is trained on; this layer shows what changes. Both panels share one principal "
-        f"component analysis and therefore their axes.{fresh * results.settings['fresh_head']}",
-        pictures.feature_map(features, results.classes),
+        f"{results.title(key.approach)}, {where}: the whole test fold ({len(features.label)} "
+        "images) as the head's hidden layer sees it (1,024 units after the ReLU). Stage 2 changes "
+        "the head and not the features that it is trained on; this layer shows what changes. Both "
+        "panels share one principal component analysis and therefore their axes."
+        f"{fresh * results.settings['fresh_head']}",
+        pictures.feature_map(features, results.settings["classes"]),
     )

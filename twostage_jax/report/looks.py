@@ -66,11 +66,8 @@ def make_looks(approaches: Mapping[str, Approach]) -> dict[str, Look]:
     Raises:
         InputError: matplotlib does not know the color, marker or line of an approach's style.
     """
-    styles = {
-        name: approach.style or PAPER[name]
-        for name, approach in approaches.items()
-        if approach.style or name in PAPER
-    }
+    own = {name: approach.style or PAPER.get(name) for name, approach in approaches.items()}
+    styles = {name: style for name, style in own.items() if style is not None}
     for name, style in styles.items():
         try:
             Line2D([], [], color=style.color, marker=style.marker, linestyle=style.line)

@@ -1,12 +1,10 @@
 """Writes the report: `report/index.html` in a study's folder, its SVG and CSV files beside it."""
 
 import base64
-import json
 import os
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
 
 from twostage_jax import __version__
 from twostage_jax.evaluation.sheets import csv
@@ -18,7 +16,6 @@ from twostage_jax.report import (
     precision,
     provenance,
     ranks,
-    recall,
     scores,
     style,
     verdict,
@@ -35,6 +32,7 @@ _TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
 
 
 def write_report(
@@ -77,10 +75,7 @@ def write_report(
 def render(results: Results, refresh: int | None, other: Results | None = None) -> dict[str, str]:
     """Returns the files of the report: name and text.
 
-    Args:
-        results: the study.
-        refresh: as for `write_report`.
-        other: the study that differs in precision only, if there is one to compare with.
+    `other` is the study that differs in precision only, if there is one to compare with.
     """
     files = {"metrics.csv": csv(results.scores)}
     with style.quiet():
@@ -92,38 +87,37 @@ def render(results: Results, refresh: int | None, other: Results | None = None) 
         ]
         if other is not None:
             sections.insert(-1, precision.section(results, other))  # provenance stays last
-        pictures = {}
         for section in sections:
             for block in section.blocks:
                 if isinstance(block, Picture):
-                    pictures[block.name] = files[f"{block.name}.svg"] = style.svg(block.figure)
+                    files[f"{block.name}.svg"] = style.svg(block.figure)
                 elif isinstance(block, Table):
                     files[f"{block.name}.csv"] = block.csv
                 elif isinstance(block, Confusions):
                     files["confusion.csv"] = block.csv
-    # As images instead of elements, so that names inside one figure do not clash with another's.
-    sources = {
-        name: "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
-        for name, text in pictures.items()
-    }
     data = results.description.source or results.settings["dataset"]
     files["index.html"] = _TEMPLATES.get_template("page.html.jinja").render(
         title=f"Two-stage resampling on {data}",
         status=_status(results),
         sections=sections,
-        sources=sources,
+        files=files,
+        data_url=_data_url,
         refresh=refresh,
         version=__version__,
-        as_json=_as_json,
     )
     return files
+
+
+def _data_url(svg: str) -> str:
+    """Returns a picture for `img`: as an element, its names would clash with another figure's."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _beyond_paper(results: Results) -> Section:
     """Returns what the records hold and the paper does not print."""
     blocks: list[Block] = []
     if (results.scores["ratio"] > 1).any():
-        blocks += [*ranks.blocks(results), *scores.blocks(results), *recall.blocks(results)]
+        blocks += [*ranks.blocks(results), *scores.blocks(results)]
     if results.done:
         blocks += [confusion.block(results), learning.curves(results)]
     blocks.append(learning.feature_map(results))
@@ -141,9 +135,3 @@ def _status(results: Results) -> str:
         return f"complete: {done:,} records"
     total = done + failed + len(results.missing)
     return f"partial: {done:,} of {total:,} records done, {failed} failed"
-
-
-def _as_json(data: dict) -> Markup:
-    """Returns JSON that is safe in a script element, whatever the class names hold."""
-    text = json.dumps(data, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

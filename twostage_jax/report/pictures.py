@@ -28,9 +28,8 @@ def smote(pair: UInt8[np.ndarray, "2 h w 3"]) -> Figure:
     """Draws Fig. 1: interpolated images between two real ones, which stand at both ends."""
     figure, (panels,) = style.grid(1, len(STEPS), 1.4)
     for panel, image, step in zip(panels, interpolate(pair), STEPS, strict=True):
-        real = step in (0, 1)
         _show(panel, image)
-        panel.set_title("real image" if real else f"step {step:g}")
+        panel.set_title("real image" if step in (0, 1) else f"step {step:g}")
     return figure
 
 

@@ -8,15 +8,14 @@ import numpy as np
 import pandas as pd
 
 from twostage_jax.evaluation.statistics import (
-    CONFIDENCE,
+    BOOTSTRAP,
     FEWEST_FOLDS,
-    RESAMPLES,
     Difference,
     differences_frame,
     paired_difference,
 )
 from twostage_jax.evaluation.tables import METRICS
-from twostage_jax.report.blocks import Block, Notice, Section, Table, Text, make_table
+from twostage_jax.report.blocks import Notice, Section, Table, Text, make_table
 from twostage_jax.report.results import Results, read_results
 from twostage_jax.support.errors import InputError
 
@@ -64,18 +63,18 @@ def section(results: Results, other: Results) -> Section:
         results: the report's study.
         other: as `read_beside` returns it.
     """
-    ours, theirs = results.settings["precision"], other.settings["precision"]
     rows = compare(results, other)
-    blocks: list[Block] = [Text((sentence(rows, ours, theirs, results.titles),))]
-    if not (results.complete and other.complete):
-        blocks.append(
-            Notice(
-                "At least one of the two studies is not complete, or its folder does not list its "
-                "records. The comparison uses the partitions that both have, which need not be the "
-                "same for every approach."
-            )
-        )
-    blocks.append(_table(results, other, rows))
+    precisions = results.settings["precision"], other.settings["precision"]
+    partial = Notice(
+        "At least one of the two studies is not complete, or its folder does not list its records. "
+        "The comparison uses the partitions that both have, which need not be the same for every "
+        "approach."
+    )
+    blocks = [
+        Text((sentence(rows, *precisions, results.titles),)),
+        *[partial] * (not (results.complete and other.complete)),
+        _table(results, other, rows),
+    ]
     return Section("precision", "What the precision changes", blocks)
 
 
@@ -117,13 +116,10 @@ def sentence(
         return f"{found}one fold gives no interval: nothing can be said about chance."
     apart = [titles[name] for name, own in differences.items() if _excludes_zero(own)]
     found += f"of {len(bounded)} interval{'s' * (len(bounded) != 1)} "
-    if apart:
-        found += f"{len(apart)} exclude{'s' * (len(apart) == 1)} 0 ({', '.join(apart)})"
-    else:
-        found += "none excludes 0"
+    listed = f"{len(apart)} exclude{'s' * (len(apart) == 1)} 0 ({', '.join(apart)})"
     fewest = min(len(own.by_fold) for own in bounded)
     few = f", but fewer than {FEWEST_FOLDS} folds decide nothing" * (fewest < FEWEST_FOLDS)
-    return f"{found}{few}."
+    return f"{found}{listed if apart else 'none excludes 0'}{few}."
 
 
 def _excludes_zero(own: Difference) -> bool:
@@ -143,11 +139,10 @@ def _table(results: Results, other: Results, rows: Mapping[str, list[Difference]
         f"{ours} minus {theirs}",
         f"This study ({ours}) minus another that differs in precision only ({theirs}, settings "
         f"{its_hash}), paired by partition above ratio 1, averaged within each fold, then over the "
-        f"folds; positive: {ours} scores higher. The interval is the {CONFIDENCE:.0%} percentile "
-        f"bootstrap over folds ({RESAMPLES:,} resamples), as in the verdict; it is not corrected "
-        "for the number of rows. Approaches share networks and images, so that their rows are not "
-        "independent. Devices and versions are not settings and may differ, too: see the "
-        "provenance on each study's page.",
+        f"folds; positive: {ours} scores higher. The interval is the {BOOTSTRAP}, as in the "
+        "verdict; it is not corrected for the number of rows. Approaches share networks and "
+        "images, so that their rows are not independent. Devices and versions are not settings "
+        "and may differ, too: see the provenance on each study's page.",
         frame[["metric", "approach", "difference", "low", "high", "partitions", "folds"]],
         f"metric approach difference:{_DECIMALS} low:{_DECIMALS} high:{_DECIMALS} partitions:0 "
         "folds:0",

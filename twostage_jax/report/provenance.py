@@ -65,7 +65,17 @@ def section(results: Results) -> Section:
     text = [data, f"Settings: SHA-256 {description.settings_hash}; every record holds it."]
     text += [f"Command: {command}" for command in description.commands]
     text += _machines(results)
-    blocks: list[Block] = [*_gaps(results), Text(tuple(text)), _settings(results), _fixed()]
+    blocks: list[Block] = [*_gaps(results), Text(tuple(text)), _settings(results)]
+    blocks.append(
+        make_table(
+            "choices",
+            "Choices that are not options",
+            "What the paper leaves open, wholly or in part, and this program does in one way only.",
+            pd.DataFrame(FIXED.items(), columns=["point", "choice"]),
+            "point choice",
+            {"choice": "What is done"},
+        )
+    )
     return Section("provenance", "Provenance", blocks)
 
 
@@ -141,14 +151,3 @@ def _short(value) -> str:
     """Returns a setting as printed; of a checksum, the first 16 digits are enough."""
     text = " x ".join(map(str, value)) if isinstance(value, list) else str(value)
     return f"{text[:16]}..." if len(text) > 32 else text
-
-
-def _fixed() -> Table:
-    return make_table(
-        "choices",
-        "Choices that are not options",
-        "What the paper leaves open, wholly or in part, and this program does in one way only.",
-        pd.DataFrame(FIXED.items(), columns=["point", "choice"]),
-        "point choice",
-        {"choice": "What is done"},
-    )

@@ -45,11 +45,6 @@ class Results:
         return complete_settings(self.description.settings)
 
     @property
-    def classes(self) -> list[str]:
-        """Names of the classes."""
-        return self.settings["classes"]
-
-    @property
     def done(self) -> list[Record]:
         """The records that have scores."""
         return [record for record in self.records if record.status == "done"]

@@ -1,15 +1,21 @@
-"""Section part: scores of all approaches by ratio, their spread, and scores on both test folds."""
+"""Section part: scores by ratio, their spread, both test folds, and recall by class size."""
 
+import numpy as np
 import pandas as pd
 
-from twostage_jax.evaluation.tables import METRICS
+from twostage_jax.evaluation import metrics
+from twostage_jax.evaluation.tables import METRICS, Matrices
 from twostage_jax.report import charts
 from twostage_jax.report.blocks import Block, Picture, make_table
 from twostage_jax.report.results import Results
+from twostage_jax.study.approaches import position
+from twostage_jax.study.record import Record
+
+_SIZE_BINS = 6
 
 
 def blocks(results: Results) -> list[Block]:
-    """Returns three pictures and the table of the last."""
+    """Returns the pictures and their tables."""
     return [
         Picture(
             "approaches-by-ratio",
@@ -25,6 +31,7 @@ def blocks(results: Results) -> list[Block]:
             charts.spread(results.scores, results.looks),
         ),
         *_both_test_folds(results),
+        *_recall(results),
     ]
 
 
@@ -60,3 +67,61 @@ def _both_test_folds(results: Results) -> list[Block]:
             folded=True,
         ),
     ]
+
+
+def _recall(results: Results) -> list[Block]:
+    recalls = recall_by_size(results.done, results.balanced.matrices)
+    titles = [results.titles[name] for name in recalls["approach"]]
+    return [
+        Picture(
+            "recall-by-class-size",
+            "Recall of a class against its size",
+            "Each marker is the mean recall of all classes of about that many training images, "
+            "over all partitions above ratio 1, on whole test folds. What resampling gives to rare "
+            "classes, it may take from frequent ones.",
+            charts.recall_by_size(recalls, results.looks),
+        ),
+        make_table(
+            "recall-by-class-size",
+            "Recall by class size",
+            "Classes: number of (partition, class) pairs averaged.",
+            recalls.assign(title=titles),
+            "title images:0 recall:3 classes:0",
+            {"title": "Approach", "images": "Training images"},
+            folded=True,
+        ),
+    ]
+
+
+def recall_by_size(records: list[Record], matrices: Matrices) -> pd.DataFrame:
+    """Averages the recall of classes of about one size, in six bins of equal width in log size.
+
+    Args:
+        records: finished records; those of ratio 1 do not count.
+        matrices: confusion matrices of their whole test folds.
+
+    Returns:
+        Columns approach, images (mean training images of the classes in the bin), recall, classes
+        (number of classes in the bin); rows by approach and size.
+    """
+    parts = [
+        pd.DataFrame(
+            {
+                "approach": record.key.approach,
+                "images": record.class_counts.astype(np.float64),
+                "recall": metrics.recalls(matrices[record.key]),
+            }
+        )
+        for record in records
+        if record.key.ratio > 1
+    ]
+    long = pd.concat(parts, ignore_index=True)
+    sizes = np.log(long["images"])
+    # The outer edges lie slightly outside, so that the smallest and the largest class have a bin.
+    edges = np.linspace(sizes.min() - 1e-9, sizes.max() + 1e-9, _SIZE_BINS + 1)
+    long["bin"] = np.searchsorted(edges, sizes)
+    grouped = long.groupby(["approach", "bin"], sort=False)
+    means = grouped[["images", "recall"]].mean().assign(classes=grouped.size()).reset_index()
+    means = means.sort_values("bin").drop(columns="bin")
+    order = means["approach"].map(position).sort_values(kind="stable").index
+    return means.loc[order].reset_index(drop=True)

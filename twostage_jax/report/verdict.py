@@ -1,14 +1,14 @@
 """Section: whether the proposed approach wins here, by how much and how certainly."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
 from twostage_jax.evaluation import paper
 from twostage_jax.evaluation.statistics import (
+    BOOTSTRAP,
     CONFIDENCE,
     FEWEST_FOLDS,
-    RESAMPLES,
     Difference,
     differences_frame,
     find_rivals,
@@ -16,8 +16,7 @@ from twostage_jax.evaluation.statistics import (
 )
 from twostage_jax.evaluation.tables import METRICS
 from twostage_jax.report import charts
-from twostage_jax.report.blocks import Block, Notice, Picture, Section, Table, Text, make_table
-from twostage_jax.report.looks import Look
+from twostage_jax.report.blocks import Notice, Picture, Section, Table, Text, make_table
 from twostage_jax.report.results import Results
 
 Rows = Mapping[str, list[Difference]]
@@ -26,34 +25,33 @@ Rows = Mapping[str, list[Difference]]
 def section(results: Results) -> Section:
     """Returns the verdict in sentences, a table and a chart."""
     own, rows = compare(results)
+    title, proposed = results.title(own), results.title(paper.PROPOSED)
     if not rows:
         absent = Notice(
             "No verdict yet: it needs two approaches with scores in the same partition above ratio "
-            f"1, {results.title(own)} among them if the study has it."
+            f"1, {title} among them if the study has it."
         )
         return Section("verdict", "Verdict", [absent])
-    title, titles, blocks = results.title(own), results.titles, list[Block]()
-    if own != paper.PROPOSED:
-        blocks.append(
-            Notice(
-                f"This study has no scores of {results.title(paper.PROPOSED)}, the approach that "
-                f"the paper proposes. {title} takes its place because it has the highest mean "
-                "AvAcc. It was chosen on the same partitions that follow, which favors it."
-            )
-        )
-    sentences = (sentence(who, found[0], title, titles) for who, found in rows.items())
-    blocks.append(Text(tuple(sentences)))
-    folds = len(next(iter(rows.values()))[0].by_fold)
-    if (caution := _caution(folds)) is not None:
-        blocks.append(Notice(caution))
-    if not results.complete:
-        blocks.append(
-            Notice(
-                "The study is not complete, or its folder does not list its records. All of this "
-                "is about the partitions that are there, which need not be the same in every fold."
-            )
-        )
-    blocks += [_picture(rows, title, results.looks), _table(rows, title, titles), _order(results)]
+    chosen = Notice(
+        f"This study has no scores of {proposed}, the approach that the paper proposes. {title} "
+        "takes its place because it has the highest mean AvAcc. It was chosen on the same "
+        "partitions that follow, which favors it."
+    )
+    sentences = [sentence(who, found[0], title, results.titles) for who, found in rows.items()]
+    blocks = [
+        *[chosen] * (own != paper.PROPOSED),
+        Text(tuple(sentences)),
+        *map(Notice, _cautions(results, len(next(iter(rows.values()))[0].by_fold))),
+        Picture(
+            "differences",
+            f"How far {title} is ahead",
+            f"Mean paired difference (marker), its {CONFIDENCE:.0%} interval (bar) and the "
+            f"difference of each fold (ticks); right of zero, {title} is better.",
+            charts.differences(list(rows.values()), results.looks),
+        ),
+        _table(rows, title, results.titles),
+        _order(results),
+    ]
     return Section("verdict", "Verdict", blocks)
 
 
@@ -84,14 +82,11 @@ def sentence(who: str, difference: Difference, own: str, titles: Mapping[str, st
         own: title of the proposed approach.
         titles: at least the rival's, by name.
     """
-    name = titles[difference.rival]
+    name, many, folds = titles[difference.rival], difference.partitions, len(difference.by_fold)
     rival = who if who == f"the {name.lower()}" else f"{who}, {name}"
-    size = f"{abs(difference.mean):.3f}"
-    where = f"{size} {'above' if difference.mean > 0 else 'below'}"
+    where = f"{abs(difference.mean):.3f} {'above' if difference.mean > 0 else 'below'}"
     where = "level with" if round(difference.mean, 3) == 0 else where
-    folds = len(difference.by_fold)
     found = f"In {difference.metric}, {own} is {where} {rival}"
-    many = difference.partitions
     won = f"it is ahead in {difference.ahead} of {many} partition{'s' * (many != 1)}"
     if folds < 2:
         return f"{found}; {won}. One fold gives no interval: nothing can be said about chance."
@@ -108,19 +103,24 @@ def sentence(who: str, difference: Difference, own: str, titles: Mapping[str, st
     return f"{found} ({interval}); {won}. {meaning}"
 
 
-def _caution(folds: int) -> str | None:
+def _cautions(results: Results, folds: int) -> Iterator[str]:
     if folds < 2:
-        return (
+        yield (
             "This study has one fold. Intervals come from the differences between folds, so that "
             "there are none. Run more folds (--folds)."
         )
-    if folds >= FEWEST_FOLDS:
-        return None
-    return (
-        f"An interval over {folds} folds is coarse and narrower than the truth. If two approaches "
-        f"were equally good, all {folds} folds would still lean one way with probability "
-        f"{2.0 ** (1 - folds):.0%}. Below {FEWEST_FOLDS} folds this page therefore decides nothing."
-    )
+    elif folds < FEWEST_FOLDS:
+        yield (
+            f"An interval over {folds} folds is coarse and narrower than the truth. If two "
+            f"approaches were equally good, all {folds} folds would still lean one way with "
+            f"probability {2.0 ** (1 - folds):.0%}. Below {FEWEST_FOLDS} folds this page therefore "
+            "decides nothing."
+        )
+    if not results.complete:
+        yield (
+            "The study is not complete, or its folder does not list its records. All of this is "
+            "about the partitions that are there, which need not be the same in every fold."
+        )
 
 
 def _order(results: Results) -> Table:
@@ -151,7 +151,7 @@ def _table(rows: Rows, own: str, titles: Mapping[str, str]) -> Table:
         f"{own} minus its rivals",
         "Differences are paired by partition, averaged within each fold, then over the folds; "
         f"above 0, {own} is better. Ahead in: partitions in which it scores higher. The interval "
-        f"is the {CONFIDENCE:.0%} percentile bootstrap over folds ({RESAMPLES:,} resamples). The "
+        f"is the {BOOTSTRAP}. The "
         "partitions of one fold share images and are nested, so that they are not independent. "
         "Even folds share training images, and percentile intervals of ten values are somewhat "
         "too narrow: read them as the least uncertainty. The intervals are not corrected for "
@@ -166,13 +166,3 @@ def _table(rows: Rows, own: str, titles: Mapping[str, str]) -> Table:
 
 def _with_note(title: str, who: str) -> str:
     return title if who == f"the {title.lower()}" else f"{title} ({who.removeprefix('the ')})"
-
-
-def _picture(rows: Rows, own: str, looks: Mapping[str, Look]) -> Picture:
-    return Picture(
-        "differences",
-        f"How far {own} is ahead",
-        f"Mean paired difference (marker), its {CONFIDENCE:.0%} interval (bar) and the difference "
-        f"of each fold (ticks); right of zero, {own} is better.",
-        charts.differences(list(rows.values()), looks),
-    )
