@@ -10,6 +10,7 @@ import functools
 import hashlib
 import http.client
 import re
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -227,6 +228,8 @@ def _download(url: str, path: Path, sha256: str | None) -> None:
             with wrap_file(response, size, description=f"downloading {path.name}") as stream:
                 data = b"".join(iter(functools.partial(stream.read, 1 << 18), b""))
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
         raise InputError(f"cannot download {url}: {error}; {remedy}") from error
     if size and len(data) != size:
         raise InputError(f"{url}: {len(data)} bytes received, {size} expected; {remedy}")
