@@ -4,55 +4,15 @@ import time
 from collections.abc import Callable
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from twostage_jax.study.jobs import Group, image_passes
-from twostage_jax.study.study import GroupDone, Study
+from twostage_jax.study.study import Study
 from twostage_jax.training.trainer import Advance
 
 
-class _ImagesPerSecond(ProgressColumn):
-    """Recent training speed."""
-
-    def render(self, task: Task) -> Text:
-        """The speed of one task."""
-        return Text("compiling" if task.speed is None else f"{task.speed:,.0f} images/s")
-
-
-class _Count:
-    """How far some groups are, in networks and in images."""
-
-    def __init__(self, groups: list[Group], epochs: int):
-        self.networks = sum(map(len, groups))
-        self.images = image_passes(groups, epochs)
-        self.done = 0
-        self._trained = 0
-        self._started = time.perf_counter()
-
-    def advance(self, advance: Advance) -> None:
-        """Counts images; those of an earlier process are no longer to do."""
-        if advance.resumed:
-            self.images -= advance.images
-        else:
-            self._trained += advance.images
-
-    def line(self, event: GroupDone) -> str:
-        """What is printed of a finished group."""
-        text = f"{self.done} of {self.networks}: {_title(event.group)}, {event.seconds:.1f} s"
-        if event.failed:
-            text += f", {event.failed} records failed"
-        if self._trained:
-            rate = self._trained / (time.perf_counter() - self._started)
-            text += f"; {rate:,.0f} images/s, {(self.images - self._trained) / rate:.0f} s left"
-        return text
-
-
 def run_and_show(
-    console: Console,
-    study: Study,
-    groups: list[Group],
-    after_group: Callable[[Group], None],
+    console: Console, study: Study, groups: list[Group], after_group: Callable[[Group], None]
 ) -> None:
     """Runs groups of a study, showing how far they are.
 
@@ -62,31 +22,40 @@ def run_and_show(
         groups: to run.
         after_group: called with each that is done; a group may be done in parts.
     """
-    count = _Count(groups, study.protocol.epochs)
+    networks, done, trained = sum(map(len, groups)), 0, 0
+    total, started = image_passes(groups, study.protocol.epochs), time.perf_counter()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.percentage:.0f} %"),
-        _ImagesPerSecond(),
+        TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
     )
     plain = not console.is_terminal
-    with Progress(*columns, console=console, disable=plain, speed_estimate_period=60) as bar:
-        task = bar.add_task("", total=count.images)
+    with Progress(*columns, console=console, disable=plain) as bar:
+        task = bar.add_task("", total=total, speed="compiling")
 
         def advance(event: Advance) -> None:
-            count.advance(event)
+            nonlocal total, trained
             if event.resumed:
-                bar.update(task, total=count.images)
+                total -= event.images
+                bar.update(task, total=total)
             else:
-                bar.advance(task, event.images)
+                trained += event.images
+                speed = trained / (time.perf_counter() - started)
+                bar.update(task, advance=event.images, speed=f"{speed:,.0f} images/s")
 
-        for event in study.run(groups, advance):
-            count.done += len(event.group)
-            bar.update(task, description=f"{count.done} of {count.networks} networks")
+        for group, failed, seconds in study.run(groups, advance):
+            done += len(group)
+            bar.update(task, description=f"{done} of {networks} networks")
             if plain:
-                console.print(count.line(event), markup=False)
-            after_group(event.group)
+                line = f"{done} of {networks}: {_title(group)}, {seconds:.1f} s"
+                line += f", {failed} records failed" if failed else ""
+                if trained:
+                    rate = trained / (time.perf_counter() - started)
+                    line += f"; {rate:,.0f} images/s, {(total - trained) / rate:.0f} s left"
+                console.print(line, markup=False)
+            after_group(group)
 
 
 def _title(group: Group) -> str:

@@ -14,6 +14,8 @@ from twostage_jax.models.backbones import BACKBONES, find_backbone, register_bac
 from twostage_jax.models.layers import Forms
 from twostage_jax.support.errors import InputError
 
+pytestmark = pytest.mark.integration
+
 WIDTHS = {"mobilenet_v1": 0.25, "mobilenet_v2": 0.35}
 
 

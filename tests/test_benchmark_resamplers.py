@@ -17,6 +17,8 @@ from experiments.benchmarks import options
 from experiments.benchmarks.turns import Answer, WorkerError, one_line
 from twostage_jax import SMOTE
 
+pytestmark = pytest.mark.integration
+
 OURS, THEIRS = Job("large", "", True), Job("large", "", False)
 IMAGES = Job("images", "linear", True, "uint8")
 PLANS = Job("plans", "", True, "uint8")

@@ -18,6 +18,8 @@ from experiments.benchmarks.turns import Answer, Worker, WorkerError
 from twostage_jax.models.layers import Forms
 from twostage_jax.models.mobilenet_v1 import MobileNet
 
+pytestmark = pytest.mark.integration
+
 TINY = Size(0.25, 32)
 OWN = Job("training", TINY, OURS, "float32")
 EAGER = Job("training", TINY, TORCH, "float32", variant="eager")

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from twostage_jax.models.depthwise import depthwise
 
+pytestmark = pytest.mark.integration
+
 
 def grouped(x, taps, stride):
     """The same by `lax.conv`."""

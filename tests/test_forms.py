@@ -12,6 +12,8 @@ from twostage_jax.models.layers import Forms, Stem, run_blocks
 from twostage_jax.models.mobilenet_v1 import SeparableBlock
 from twostage_jax.models.mobilenet_v2 import InvertedResidual
 
+pytestmark = pytest.mark.integration
+
 OTHERS = {
     Forms(depthwise="shifts_autodiff", stem="convolution"): "feature_group_count=1",
     Forms(depthwise="convolution", rematerialize=True): "feature_group_count=8",

@@ -11,6 +11,8 @@ from twostage_jax.resampling.registry import SAMPLERS
 from twostage_jax.study.approaches import PAPER, Approach, Style
 from twostage_jax.support.errors import InputError
 
+pytestmark = pytest.mark.integration
+
 # The standard matrices of how colors appear without one kind of cone (Machado et al., 2009,
 # severity 1), on linear RGB.
 SIGHT = {

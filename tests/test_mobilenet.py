@@ -18,6 +18,8 @@ from twostage_jax.training.lifting import Lifted
 from twostage_jax.training.protocol import Protocol
 from twostage_jax.training.steps import Stages, Tally
 
+pytestmark = pytest.mark.integration
+
 SIZE = 64  # where Keras's network is not needed at full size
 REAL = {0.25: "mobilenet_2_5_224_tf_no_top.h5", 0.75: "mobilenet_7_5_224_tf_no_top.h5"}
 

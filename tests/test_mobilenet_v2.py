@@ -14,6 +14,8 @@ from keras_models import keras
 from twostage_jax.models.mobilenet_v2 import WEIGHTS, MobileNetV2
 from twostage_jax.support.errors import InputError
 
+pytestmark = pytest.mark.integration
+
 KERAS_MOMENTUM = 0.999
 
 

@@ -35,6 +35,8 @@ from twostage_jax.study.figure_data import choose_images, write_figure_data
 from twostage_jax.study.folder import Description, StudyFolder
 from twostage_jax.study.record import RecordKey
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[1]
 
 

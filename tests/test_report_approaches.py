@@ -14,6 +14,8 @@ from twostage_jax.report.results import read_results
 from twostage_jax.resampling.registry import SAMPLERS
 from twostage_jax.study.approaches import PAPER, Approach, Stage1, Stage2, Style
 
+pytestmark = pytest.mark.integration
+
 OURS = {
     "our_own": Approach(
         "our_own",

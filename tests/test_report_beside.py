@@ -16,6 +16,8 @@ from twostage_jax.report.results import read_results
 from twostage_jax.study.approaches import find
 from twostage_jax.study.record import RecordKey
 
+pytestmark = pytest.mark.integration
+
 
 def study_of(folder, keys, dropped=(), **changes):
     """A study with other settings, and every record's scores other by its precision."""

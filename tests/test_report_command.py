@@ -3,9 +3,12 @@
 import itertools
 import time
 
+import pytest
 from report_study import TINY, make_record, write_study
 
 from experiments import report as command_line
+
+pytestmark = pytest.mark.integration
 
 
 def test_watching_draws_again_when_records_come_and_ends_quietly(tmp_path, monkeypatch, capsys):

@@ -14,6 +14,8 @@ from twostage_jax.report import paper_figures, write_report
 from twostage_jax.study.record import RecordKey
 from twostage_jax.training.protocol import Protocol
 
+pytestmark = pytest.mark.integration
+
 PAPERS = SETTINGS | dataclasses.asdict(Protocol()) | {"dataset": "colorectal_histology"}
 PAPERS |= {"weights": "e" * 64}
 ITS_KEYS = study_keys(SCENARIOS, RATIOS, FOLDS)

@@ -16,6 +16,8 @@ from twostage_jax.study.figure_data import FigureImages, choose_images
 from twostage_jax.study.folder import Description, write_description
 from twostage_jax.training.protocol import Protocol
 
+pytestmark = pytest.mark.integration
+
 
 def test_a_p_value_is_never_printed_as_zero():
     frame = pd.DataFrame({"p": [0.0, 9e-5, 1.1e-4, 0.04986, np.nan]})

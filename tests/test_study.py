@@ -17,13 +17,15 @@ from textures import textures
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.study import jobs
 from twostage_jax.study.approaches import PAPER, find
-from twostage_jax.study.figure_data import read_figure_features, read_figure_images
+from twostage_jax.study.figure_data import FigureFeatures, FigureImages, read_figure_data
 from twostage_jax.study.folder import read_record, read_records, record_path, write_record
 from twostage_jax.study.jobs import Scope
 from twostage_jax.study.record import RecordKey
 from twostage_jax.study.study import Study
 from twostage_jax.support.errors import InputError
 from twostage_jax.training.protocol import Protocol
+
+pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[1]
 NINE = tuple(map(find, PAPER))
@@ -101,7 +103,6 @@ def test_every_approach_leaves_a_record_and_networks_are_shared(trained, images,
 def test_records_do_not_depend_on_what_else_is_trained(trained, make):
     """In a larger study, in groups of two: bit for bit."""
     larger = only("fs_rus", "ts_smote_rus", "is_ros", "fs_tomek", "is_enn", folds=2)
-    larger = dataclasses.replace(larger, scenarios=("linear", "half_minority"))
     study = make(larger, output="larger")
     train(study, members=2)
     own = {record.key: record for record in read_records(trained.folder.records)}
@@ -153,7 +154,7 @@ def _record_of(data: bytes, folder: Path):
 def test_the_features_to_show_are_of_the_partition_and_both_stages(trained):
     key = jobs.shown_record(trained.networks)
     hash_ = trained.check_folder().settings_hash
-    made = read_figure_features(trained.folder.path, hash_)
+    made = read_figure_data(FigureFeatures, trained.folder.path, hash_)
     record = read_record(trained.folder.record(key))
     assert made.key == key
     assert np.array_equal(made.label, record.label)
@@ -163,7 +164,7 @@ def test_the_features_to_show_are_of_the_partition_and_both_stages(trained):
 
 
 def test_the_images_to_show_hold_a_pair_of_the_studys_own_plan(trained, images):
-    made = read_figure_images(trained.folder.path, trained.check_folder().settings_hash)
+    made = read_figure_data(FigureImages, trained.folder.path, trained.check_folder().settings_hash)
     (network,) = (net for net in trained.networks if net.stage1.sampler == "smote")
     plan = trained.plans.of_images(network.partition, network.stage1)
     pairs = zip(images.images[plan.base], images.images[plan.neighbor], strict=True)
@@ -176,7 +177,7 @@ def test_a_study_without_smote_or_stage_2_shows_what_it_has(make):
     study = make(only("baseline", "is_rus"), output="plain")
     study.open("test")
     assert jobs.shown_record(study.networks) is None
-    images = read_figure_images(study.folder.path, study.check_folder().settings_hash)
+    images = read_figure_data(FigureImages, study.folder.path, study.check_folder().settings_hash)
     assert len(images.pair) == 0
 
 

@@ -14,6 +14,8 @@ from twostage_jax.support.streams import derive
 from twostage_jax.training.protocol import Protocol, complete_settings
 from twostage_jax.training.trainer import CallLength, Trainer
 
+pytestmark = pytest.mark.integration
+
 
 def test_calls_grow_and_shrink_towards_a_duration():
     length = CallLength(seconds=4.0, first=4)

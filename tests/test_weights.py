@@ -19,6 +19,8 @@ from twostage_jax.models import weights
 from twostage_jax.models.mobilenet_v1 import WEIGHTS, MobileNet
 from twostage_jax.support.errors import InputError
 
+pytestmark = pytest.mark.integration
+
 SHARED = Path(__file__).parents[2] / "shared" / "weights"
 REAL = {0.25: "mobilenet_2_5_224_tf_no_top.h5", 0.75: "mobilenet_7_5_224_tf_no_top.h5"}
 

@@ -14,8 +14,7 @@ from twostage_jax.study.approaches import Approach
 from twostage_jax.study.figure_data import (
     FigureFeatures,
     FigureImages,
-    read_figure_features,
-    read_figure_images,
+    read_figure_data,
 )
 from twostage_jax.study.folder import Description, StudyFolder, read_description, read_records
 from twostage_jax.study.record import Record, RecordKey
@@ -127,6 +126,6 @@ def read_results(folder: Path) -> Results:
         imbalanced=make(why_absent=why),
         balanced=make(why_absent="the paper's test folds are imbalanced", test="balanced"),
         why_absent=why,
-        images=read_figure_images(folder, description.settings_hash),
-        features=read_figure_features(folder, description.settings_hash),
+        images=read_figure_data(FigureImages, folder, description.settings_hash),
+        features=read_figure_data(FigureFeatures, folder, description.settings_hash),
     )

@@ -145,27 +145,15 @@ def write_figure_data(folder: Path, data: FigureImages | FigureFeatures) -> None
     )
 
 
-def read_figure_images(folder: Path, settings_hash: str) -> FigureImages | None:
-    """Reads the images of a study's folder; None if there are none.
+def read_figure_data(kind: type[Data], folder: Path, settings_hash: str) -> Data | None:
+    """Reads the images or the features of a study's folder; None if there are none.
 
     Raises:
         InputError: the file is damaged, of another study or of a newer version.
         OSError: it cannot be read.
     """
-    return _read(StudyFolder(folder).images, settings_hash, FigureImages)
-
-
-def read_figure_features(folder: Path, settings_hash: str) -> FigureFeatures | None:
-    """Reads the features of a study's folder; None if there are none.
-
-    Raises:
-        InputError: the file is damaged, of another study or of a newer version.
-        OSError: it cannot be read.
-    """
-    return _read(StudyFolder(folder).features, settings_hash, FigureFeatures)
-
-
-def _read(path: Path, settings_hash: str, kind: type[Data]) -> Data | None:
+    paths = StudyFolder(folder)
+    path = paths.images if kind is FigureImages else paths.features
     if not path.exists():
         return None
     try:
