@@ -112,22 +112,14 @@ def record_keys(networks: Iterable[Network]) -> list[RecordKey]:
     return sorted(key for network in networks for key in network.keys)
 
 
-def is_recorded(network: Network, folder: StudyFolder) -> bool:
-    """Whether all records of a network are there and done.
-
-    Raises:
-        InputError: a record is damaged.
-    """
-    return all(map(folder.is_done, network.keys))
-
-
 def pending(groups: Iterable[Group], folder: StudyFolder) -> list[Group]:
     """The groups with a record that is missing or failed.
 
     Raises:
         InputError: a record is damaged.
     """
-    return [group for group in groups if not all(is_recorded(network, folder) for network in group)]
+    keys = {group: [key for network in group for key in network.keys] for group in groups}
+    return [group for group, own in keys.items() if not all(map(folder.is_done, own))]
 
 
 def image_passes(groups: Iterable[Group], epochs: int) -> int:
