@@ -53,7 +53,7 @@ def as_numbers(table: Any) -> Any:
         InputError: the table holds bools, or numbers of a dtype that NumPy cannot compute with.
     """
     if hasattr(table, "iloc"):
-        dtypes = getattr(table, "dtypes", None)
+        dtypes: Any = getattr(table, "dtypes", None)
         for name, dtype in dtypes.items() if hasattr(dtypes, "items") else ():
             if getattr(dtype, "kind", None) == "b" or str(dtype) in ("boolean", "Sparse[bool]"):
                 raise _no_number(f"column '{name}' of X", dtype, "uint8")
@@ -97,7 +97,7 @@ def _native(table: np.ndarray) -> np.ndarray:
 
 
 def _native_frame(frame: Any) -> Any:
-    dtypes = getattr(frame, "dtypes", None)
+    dtypes: Any = getattr(frame, "dtypes", None)
     if not hasattr(dtypes, "items"):  # a series
         swapped = not getattr(dtypes, "isnative", True)
         return frame.astype(dtypes.newbyteorder("=")) if swapped else frame

@@ -73,7 +73,7 @@ class Plan:
             )
         names = ("base", "neighbor", "step", "label")
         columns = (np.concatenate([getattr(plan, name) for plan in plans]) for name in names)
-        return cls(*columns, *totals)
+        return cls(*columns, total=totals[0] if totals else None)
 
     def of_rows(self, rows: Int[np.ndarray, " n"]) -> "Plan":
         """The same plan on the table that X was selected from, by `rows`.
