@@ -288,3 +288,50 @@ def test_lowers_for_accelerators(platform):
         exported = jax.export.export(program, platforms=[platform])(*arguments)
         assert exported.platforms == (platform,)
         assert "stablehlo" in exported.mlir_module()
+
+
+# --- Other dtypes, few rows ---
+
+PRESENT = np.repeat([0, 1, 3], [12, 5, 8])
+PLANS = {
+    "undersample": lambda key, labels: keyed.random_undersample(key, labels, **sizes),
+    "oversample": lambda key, labels: keyed.random_oversample(key, labels, **sizes),
+    "smote": lambda key, labels: keyed.smote(
+        key, labels, keyed.class_neighbors(jnp.asarray(FEATURES[:25]), labels, K), **sizes
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int8"])
+def test_labels_of_any_integer_dtype_give_the_plan_of_int32(name, dtype):
+    """Unsigned labels hold no -1, but the padding of the plan does."""
+    make, key = jit(PLANS[name]), jax.random.key(4)
+    expected, found = (make(key, PRESENT.astype(kind)) for kind in ("int32", dtype))
+    jax.tree.map(np.testing.assert_array_equal, rows_of(found), rows_of(expected))
+    assert set(np.unique(found.label)) == {-1, 0, 1, 3}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_what_minus_one_becomes_in_an_unsigned_dtype_is_a_missing_row(name):
+    labels = np.where(np.arange(25) % 5, PRESENT, -1)
+    make, key = jit(PLANS[name]), jax.random.key(4)
+    expected, found = make(key, labels.astype(np.int32)), make(key, labels.astype(np.uint8))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_wide_default_dtypes_and_strict_promotion_change_no_plan(name):
+    key, labels = jax.random.key(4), jnp.asarray(PRESENT, jnp.int32)
+    expected = rows_of(PLANS[name](key, labels))
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        found = rows_of(PLANS[name](key, jnp.asarray(PRESENT)))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("rows", [0, 1, K, K + 1])
+def test_few_rows_have_lists_of_the_same_length(rows):
+    found = np.asarray(keyed.class_neighbors(jnp.asarray(FEATURES[:rows]), jnp.zeros(rows, int), K))
+    assert found.shape == (rows, K)
+    expected = np.broadcast_to(np.arange(K) < rows - 1, found.shape)
+    np.testing.assert_array_equal(found >= 0, expected)

@@ -8,12 +8,20 @@ exist only inside the training step that reads them.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
+from sklearn.utils import check_array
 
+from twostage_jax.resampling.inputs import (
+    as_numbers,
+    as_table,
+    in_form_of,
+    is_small_float,
+)
+from twostage_jax.support.errors import InputError
 from twostage_jax.support.threads import for_row_blocks
 
 
@@ -26,17 +34,20 @@ class Plan:
         neighbor: row of X that it moves toward.
         step: share of the way, 0 to 1, in float64 as in imbalanced-learn; float32 on the device.
         label: class of the sample.
+        total: number of rows of the X that the plan was made for; None if that is not known, as of
+            a plan made by hand. Then `materialize` only checks that X has every row of the plan.
     """
 
     base: Int[np.ndarray, " m"]
     neighbor: Int[np.ndarray, " m"]
     step: Float[np.ndarray, " m"]
     label: Shaped[np.ndarray, " m"]
+    total: int | None = None
 
     @classmethod
     def of_kept(cls, y: Shaped[np.ndarray, " n"], rows: Int[np.ndarray, " m"]) -> "Plan":
         """The plan that takes some rows of X as they are, in the order of the output."""
-        return cls(rows, rows, np.zeros(len(rows)), y[rows])
+        return cls(rows, rows, np.zeros(len(rows)), y[rows], len(y))
 
     @classmethod
     def of_all(cls, y: Shaped[np.ndarray, " n"]) -> "Plan":
@@ -49,19 +60,80 @@ class Plan:
 
     @classmethod
     def concatenate(cls, plans: Sequence["Plan"]) -> "Plan":
-        """The rows of several plans on the same X, one plan after another."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        return cls(*(np.concatenate([getattr(plan, name) for plan in plans]) for name in names))
+        """The rows of several plans on the same X, one plan after another.
+
+        Raises:
+            InputError: the plans were made for X of different numbers of rows.
+        """
+        totals = sorted({plan.total for plan in plans if plan.total is not None})
+        if len(totals) > 1:
+            raise InputError(
+                f"plans for X of {totals[0]} and of {totals[-1]} rows found, plans for one X "
+                "expected; bring them to one table with of_rows"
+            )
+        names = ("base", "neighbor", "step", "label")
+        columns = (np.concatenate([getattr(plan, name) for plan in plans]) for name in names)
+        return cls(*columns, total=totals[0] if totals else None)
 
     def of_rows(self, rows: Int[np.ndarray, " n"]) -> "Plan":
-        """The same plan on the table that X was selected from, by `rows`."""
-        return dataclasses.replace(self, base=rows[self.base], neighbor=rows[self.neighbor])
+        """The same plan on the table that X was selected from, by `rows`.
 
-    def materialize(self, x: Shaped[np.ndarray, "n *shape"]) -> Shaped[np.ndarray, "m *shape"]:
-        """The resampled array, in x's dtype; integers are rounded.
+        The plan no longer knows its number of rows: the table may have more than `rows` names.
 
-        No other array of the size of the result is allocated.
+        Raises:
+            InputError: `rows` has another length than the X that the plan was made for.
         """
+        self._require_rows("rows", len(rows))
+        base, neighbor = rows[self.base], rows[self.neighbor]
+        return dataclasses.replace(self, base=base, neighbor=neighbor, total=None)
+
+    def _require_rows(self, name: str, count: int) -> None:
+        if self.total not in (None, count):
+            raise InputError(
+                f"{name} of {count} rows found, the plan was made for {self.total} rows; pass the "
+                "one that it was made for"
+            )
+        for column in (self.base, self.neighbor):
+            if len(column) and not 0 <= column.min() <= column.max() < count:
+                row = column.min() if column.min() < 0 else column.max()
+                raise InputError(
+                    f"{name} of {count} rows found, the plan takes row {row}; pass the one that it "
+                    "was made for"
+                )
+
+    def materialize(self, x: Any) -> Any:
+        """The resampled X, as `fit_resample` returns it, in x's dtype; integers are rounded.
+
+        Beside the result, an array in the machine's byte order takes no memory of its size.
+
+        Args:
+            x: the X that the plan was made for, or its samples in another dtype, size or form: n
+                rows in any form that `plan` takes.
+
+        Returns:
+            m rows: a data frame for a data frame, a list for a list, else a NumPy array.
+
+        Raises:
+            InputError: x has another number of rows; or it has no numbers, between which samples
+                could lie: bools, dates, text.
+        """
+        table = as_table(x)
+        self._require_rows("X", len(table))
+        moved = bool((self.neighbor != self.base).any())
+        if hasattr(table, "iloc"):
+            return self._of_frame(table, moved)
+        if moved and (table.dtype.kind not in "uif" or table.dtype.isbuiltin != 1):
+            made = self._of_array(_numbers(table))
+            return in_form_of(x, made.astype(table.dtype) if is_small_float(table.dtype) else made)
+        return in_form_of(x, self._of_array(table))
+
+    def _of_frame(self, frame: Any, moved: bool) -> Any:
+        if not moved:
+            return frame.iloc[self.base].reset_index(drop=True)
+        made = self._of_array(_numbers(as_numbers(frame)))
+        return type(frame)(made, columns=frame.columns).astype(frame.dtypes)
+
+    def _of_array(self, x: Shaped[np.ndarray, "n *shape"]) -> Shaped[np.ndarray, "m *shape"]:
         table = x.reshape(len(x), math.prod(x.shape[1:]))
         out = np.empty((len(self), table.shape[1]), x.dtype)
         in_cache = max(1, 2**16 // max(1, table.shape[1]))
@@ -82,6 +154,11 @@ class Plan:
 
         for_row_blocks(fill, len(self), 32 * in_cache)
         return out.reshape(len(self), *x.shape[1:])
+
+
+def _numbers(table: Any) -> Shaped[np.ndarray, "n *shape"]:
+    """The array of numbers that samplers compute with, of an array or a data frame."""
+    return check_array(as_numbers(table), allow_nd=True, ensure_all_finite=False)
 
 
 class _Interpolation:

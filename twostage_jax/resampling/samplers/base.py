@@ -3,7 +3,9 @@
 # imbalanced-learn's mixins, which are not annotated, take arguments that are not needed here.
 # pyright: reportIncompatibleMethodOverride=false
 
+import dataclasses
 import math
+import numbers
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -18,6 +20,13 @@ from jaxtyping import Shaped
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from twostage_jax.resampling.inputs import (
+    as_labels,
+    as_numbers,
+    as_table,
+    in_form_of,
+    is_small_float,
+)
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.support.errors import InputError
 
@@ -31,9 +40,19 @@ def sampling_targets(strategy: Any, y: Shaped[np.ndarray, " n"], kind: str) -> T
     `kind` is `over-sampling`, `under-sampling` or `clean-sampling`.
 
     Raises:
-        InputError: the strategy does not fit the classes. The message has imbalanced-learn's
-            reason, the strategy, and the number of samples of each class.
+        InputError: a number of samples is no integer, or the strategy does not fit the classes; the
+            message then has imbalanced-learn's reason, the strategy, and the number of samples of
+            each class.
     """
+    given = strategy(y) if callable(strategy) else strategy
+    if isinstance(given, Mapping):
+        strategy = given
+        for label, size in given.items():
+            if not isinstance(size, numbers.Integral) or isinstance(size, bool):
+                raise InputError(
+                    f"sampling_strategy asks for {size!r} samples of class {label}, an integer is "
+                    "expected; pass a whole number, as an int"
+                )
     try:
         # imbalanced-learn has no annotations: None is inferred and never returned.
         return check_sampling_strategy(strategy, y, kind)  # pyright: ignore[reportReturnType]
@@ -50,7 +69,8 @@ class PlanSampler(BaseSampler):
     """A sampler that decides on a plan, from which the resampled arrays are made.
 
     X may be images (N x H x W x C, or arrays of any other shape); the result then is images, too.
-    The result of uint8 is rounded to uint8. Sparse X is refused with a TypeError.
+    The result of uint8 is rounded to uint8. Sparse X is refused with a TypeError. Samplers that
+    compute with X refuse bools with an InputError: there are no samples between them.
     """
 
     _sampling_type: ClassVar[str]
@@ -98,7 +118,32 @@ class PlanSampler(BaseSampler):
                 fit the classes, NaN, infinity or text in X, images of different sizes.
             TypeError: X is sparse.
         """
-        return self._decide(*self._validated(X, y))
+        return self._planned(*self._validated(X, y))
+
+    def fit_resample(self, X, y, **params):
+        """Resamples, as imbalanced-learn's samplers do.
+
+        Args:
+            X: array-like, n x features, or images of one size, as for `plan`.
+            y: class of each sample.
+            params: of imbalanced-learn's samplers; there are none.
+
+        Returns:
+            X and y resampled: data frames for data frames, lists for lists (of arrays, if X is a
+            list of arrays or images), NumPy arrays in the machine's byte order for all others.
+
+        Raises:
+            ValueError, TypeError: as `plan`.
+        """
+        table = as_table(X)
+        made, *others = super().fit_resample(table, as_labels(y), **params)
+        dtype = getattr(table, "dtype", None)
+        if is_small_float(dtype):
+            made = made.astype(dtype)
+        return (in_form_of(X, made), *others)
+
+    def _planned(self, X, y) -> Plan:
+        return dataclasses.replace(self._decide(X, y), total=len(y))
 
     def _validated(self, X, y) -> tuple[Any, Any]:
         self._validate_params()
@@ -108,7 +153,7 @@ class PlanSampler(BaseSampler):
 
     def _fit_resample(self, X, y):
         self._require(y, self.sampling_strategy_)
-        plan = self._decide(X, y)
+        plan = self._planned(X, y)
         if self._picks_rows:
             self.sample_indices_ = plan.base
         return self._take(X, plan), plan.label
@@ -117,16 +162,21 @@ class PlanSampler(BaseSampler):
         return plan.materialize(X)
 
     def _check_X_y(self, X, y):  # noqa: N802, imbalanced-learn's name
+        y = as_labels(y)
         check_classification_targets(y)
         y, one_column_per_class = check_target_type(y, indicate_one_vs_all=True)
-        _require_one_size(X)
-        X, y = self._validate(X, y)
+        X, y = self._validate(as_table(X), y)
+        if not math.prod(X.shape[1:]):
+            raise InputError(
+                f"X of shape {X.shape} found, at least one pixel or feature per sample expected; "
+                "leave out what is empty"
+            )
         self.n_features_in_ = math.prod(X.shape[1:])
         self.sampling_strategy_ = sampling_targets(self.sampling_strategy, y, self._sampling_type)
         return X, y, one_column_per_class
 
     def _validate(self, X, y) -> Any:
-        return validate_data(self, X, y, accept_sparse=False, allow_nd=True)
+        return validate_data(self, as_numbers(X), y, accept_sparse=False, allow_nd=True)
 
     def __sklearn_tags__(self):
         """Dense arrays of any number of dimensions, and data frames."""
@@ -135,18 +185,6 @@ class PlanSampler(BaseSampler):
         tags.input_tags.three_d_array = True
         tags.sampler_tags = SamplerTags(sample_indices=self._picks_rows)
         return tags
-
-
-def _require_one_size(X: Any) -> None:
-    """Raises a clear error if images differ in size; NumPy's speaks of inhomogeneous sequences."""
-    if isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype == object):
-        shapes = [image.shape for image in X if isinstance(image, np.ndarray)]
-        other = next((row for row, shape in enumerate(shapes) if shape != shapes[0]), None)
-        if other is not None:
-            raise InputError(
-                f"X holds arrays of different sizes: {shapes[0]} in row 0 and {shapes[other]} in "
-                f"row {other}; bring all images to one size"
-            )
 
 
 def require_samples(owner: str, count: int | np.integer, least: int, k: int, sampler: str) -> None:

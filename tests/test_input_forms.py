@@ -1,0 +1,264 @@
+"""The forms of X and y: what goes in comes out, of `fit_resample` and of a plan alike."""
+
+import re
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pandas as pd
+import pytest
+from imblearn import combine, over_sampling, under_sampling
+from PIL import Image
+from sampler_cases import SAMPLERS, each
+from sklearn.base import clone
+
+from experiments.parity import make_data
+from twostage_jax import (
+    ADASYN,
+    SMOTE,
+    EditedNearestNeighbours,
+    NearMiss,
+    RandomOverSampler,
+    RandomUnderSampler,
+    TomekLinks,
+)
+from twostage_jax.resampling.plan import Plan
+from twostage_jax.support.errors import InputError
+
+X, Y = make_data((60, 4), "float64", 3, 0)
+IMAGES, IMAGE_LABELS = make_data((60, 3, 2, 3), "uint8", 3, 1)
+COMPUTING = [s for s in SAMPLERS if not isinstance(s, RandomOverSampler | RandomUnderSampler)]
+PICKING = [RandomOverSampler(random_state=0), RandomUnderSampler(random_state=0)]
+
+# No type of the package's hook: users run without it.
+pytestmark = [
+    pytest.mark.usefixtures("unchecked_types"),
+    pytest.mark.filterwarnings("ignore:.*are to be kept"),
+]
+
+
+class Tensor:
+    """An array of another library, which NumPy can read but which has none of its methods."""
+
+    def __init__(self, values):
+        self._values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self._values, dtype)
+
+    def __len__(self):
+        return len(self._values)
+
+
+def memory_map(values, folder):
+    np.save(folder / "x.npy", values)
+    return np.load(folder / "x.npy", mmap_mode="r")
+
+
+def both(sampler, x, y):
+    """X as `fit_resample` returns it, and as the plan makes it."""
+    plan = clone(sampler).plan(x, y)
+    return clone(sampler).fit_resample(x, y)[0], plan.materialize(x)
+
+
+# --- Forms ---
+
+
+@each(SAMPLERS)
+@pytest.mark.parametrize("form", [jnp.asarray, Tensor, list, np.ndarray.tolist, memory_map])
+def test_a_plan_makes_what_fit_resample_returns(sampler, form, tmp_path):
+    x = form(IMAGES, tmp_path) if form is memory_map else form(IMAGES)
+    resampled, made = both(sampler, x, IMAGE_LABELS)
+    assert type(resampled) is type(made)
+    expected = clone(sampler).fit_resample(IMAGES, IMAGE_LABELS)[0]
+    np.testing.assert_array_equal(np.asarray(made), expected)
+    np.testing.assert_array_equal(np.asarray(resampled), expected)
+
+
+@each(SAMPLERS)
+def test_a_plan_makes_the_data_frame_that_fit_resample_returns(sampler):
+    frame = pd.DataFrame(X, columns=list("abcd")).astype({"a": np.float32})
+    resampled, made = both(sampler, frame, Y)
+    pd.testing.assert_frame_equal(made, resampled.reset_index(drop=True))
+
+
+def test_a_plan_picks_the_rows_of_a_mixed_data_frame():
+    frame = pd.DataFrame({"a": X[:, 0], "stain": np.where(Y, "pink", "violet")})
+    resampled, made = both(PICKING[0], frame, Y)
+    pd.testing.assert_frame_equal(made, resampled)
+
+
+@each([SMOTE(random_state=0), TomekLinks(), *PICKING])
+def test_a_list_of_images_gives_a_list_of_arrays(sampler):
+    expected = clone(sampler).fit_resample(IMAGES, IMAGE_LABELS)[0]
+    for images in (list(IMAGES), [Image.fromarray(image) for image in IMAGES]):
+        for made in both(sampler, images, IMAGE_LABELS):
+            assert isinstance(made, list)
+            assert all(isinstance(image, np.ndarray) for image in made)
+            np.testing.assert_array_equal(made, expected)
+    column = np.empty(60, object)
+    column[:] = list(IMAGES)
+    np.testing.assert_array_equal(both(sampler, column, IMAGE_LABELS), [expected, expected])
+
+
+@pytest.mark.parametrize("as_images", [Image.fromarray, np.ndarray.tolist, jnp.asarray, Tensor])
+def test_the_first_image_of_another_size_is_named(as_images):
+    images = [as_images(np.zeros((4, 5 + (row > 6), 3), np.uint8)) for row in range(12)]
+    message = r"different sizes: \(4, 5, 3\) in row 0 and \(4, 6, 3\) in row 7"
+    with pytest.raises(InputError, match=message):
+        SMOTE().fit_resample(images, np.repeat([0, 1], 6))
+
+
+@each([SMOTE(), NearMiss(), *PICKING])
+@pytest.mark.parametrize("shape", [(0, 8, 3), (8, 0, 3), (8, 8, 0), (0,)])
+def test_images_without_pixels_are_refused_with_their_shape(sampler, shape):
+    with pytest.raises(ValueError, match=r"shape.*\(60, .*0") as refused:
+        clone(sampler).fit_resample(np.zeros((60, *shape)), Y)
+    assert "at least one" in str(refused.value) or "minimum of 1" in str(refused.value)
+
+
+@pytest.mark.parametrize(("kind", "position"), [("DataFrame", 0), ("LazyFrame", 0), ("Series", 1)])
+def test_data_frames_of_other_libraries_are_named(kind, position):
+    foreign = type(kind, (), {"__module__": "polars.frame", "__len__": lambda self: 60})()
+    given = [X, Y]
+    given[position] = foreign
+    for attempt in (SMOTE().fit_resample, SMOTE().plan):
+        with pytest.raises(InputError, match=rf"{'Xy'[position]} is a {kind} of polars.*to_numpy"):
+            attempt(*given)
+
+
+# --- Dtypes ---
+
+
+@each(COMPUTING)
+def test_bools_are_refused_by_all_that_compute_with_them(sampler):
+    masks = IMAGES > 128
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(b=X[:, 1] > 0)
+    for x, owner in (
+        (masks, "X of"),
+        (jnp.asarray(masks), "X of"),
+        (masks.tolist(), "X of"),
+        (frame, "column 'b' of X of"),
+        (frame.astype({"b": "boolean"}), "column 'b' of X of"),
+    ):
+        for attempt in (clone(sampler).fit_resample, clone(sampler).plan):
+            with pytest.raises(InputError, match=rf"^{owner} dtype bool.*astype\('uint8'\)"):
+                attempt(x, Y)
+
+
+@each(PICKING)
+def test_bools_are_picked(sampler):
+    masks = IMAGES > 128
+    for made in both(sampler, masks, IMAGE_LABELS):
+        assert made.dtype == bool
+        np.testing.assert_array_equal(made, masks[clone(sampler).plan(X, IMAGE_LABELS).base])
+
+
+@pytest.mark.parametrize("dtype", [bool, "M8[s]", "m8[s]", ml_dtypes.int4])
+def test_a_plan_does_not_move_between_what_is_no_number(dtype):
+    plan = SMOTE(random_state=0).plan(IMAGES, IMAGE_LABELS)
+    with pytest.raises(InputError, match=rf"X of dtype {re.escape(str(np.dtype(dtype)))} found"):
+        plan.materialize((IMAGES % 2).astype(dtype))
+
+
+@each(SAMPLERS)
+@pytest.mark.parametrize("dtype", [">f4", ">i2", ">u4"])
+def test_results_are_of_the_machines_byte_order(sampler, dtype):
+    x, y = IMAGES.astype(dtype), IMAGE_LABELS.astype(">i4")
+    native = clone(sampler).fit_resample(x.astype(x.dtype.newbyteorder("=")), IMAGE_LABELS)
+    plan = clone(sampler).plan(x, y)
+    for made, label in (clone(sampler).fit_resample(x, y), (plan.materialize(x), plan.label)):
+        assert made.dtype.isnative
+        assert label.dtype.isnative
+        np.testing.assert_array_equal(made, native[0])
+        np.testing.assert_array_equal(label, native[1])
+
+
+def test_columns_of_a_foreign_byte_order_are_turned():
+    frame = pd.DataFrame({"a": X[:, 0].astype(">f4"), "b": X[:, 1]})
+    resampled, label = SMOTE(random_state=0).fit_resample(frame, pd.Series(Y.astype(">i8")))
+    assert [dtype.str for dtype in resampled.dtypes] == ["<f4", "<f8"]
+    assert label.dtype.isnative
+
+
+@each(SAMPLERS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e5m2"])
+def test_small_floats_are_resampled(sampler, dtype):
+    x = X.astype(dtype)
+    resampled, made = both(sampler, x, Y)
+    expected = clone(sampler).fit_resample(x.astype(np.float32), Y)[0].astype(dtype)
+    for found in (resampled, made, clone(sampler).fit_resample(jnp.asarray(x), Y)[0]):
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found.astype(float), expected.astype(float))
+
+
+@each(COMPUTING)
+def test_integers_that_numpy_cannot_compute_with_are_named(sampler):
+    with pytest.raises(InputError, match="X of dtype int4 found"):
+        clone(sampler).fit_resample((IMAGES % 8).astype(ml_dtypes.int4), Y)
+
+
+# --- Rows ---
+
+
+@each(SAMPLERS)
+@pytest.mark.parametrize("rows", [30, 59, 61])
+def test_a_plan_is_for_as_many_rows_as_it_was_made_of(sampler, rows):
+    plan = clone(sampler).plan(X, Y)
+    x = np.resize(X, (rows, 4))
+    for form in (np.asarray, pd.DataFrame, list):
+        with pytest.raises(InputError, match=rf"X of {rows} rows.*made for 60 rows"):
+            plan.materialize(form(x))
+    with pytest.raises(InputError, match=rf"rows of {rows} rows.*made for 60 rows"):
+        plan.of_rows(np.arange(rows))
+
+
+@pytest.mark.parametrize(("base", "neighbor"), [(3, 3), (-1, -1), (0, 5), (0, -2)])
+def test_a_plan_made_by_hand_takes_no_rows_that_are_not_there(base, neighbor):
+    plan = Plan(np.array([0, base]), np.array([0, neighbor]), np.array([0.0, 0.5]), np.zeros(2))
+    wrong = neighbor if neighbor != 0 else base
+    with pytest.raises(InputError, match=rf"X of 3 rows found, the plan takes row {wrong}"):
+        plan.materialize(X[:3])
+    with pytest.raises(InputError, match="rows of 3 rows found"):
+        plan.of_rows(np.arange(3))
+
+
+def test_a_plan_on_a_larger_table_takes_it_but_none_that_lacks_its_rows():
+    moved = SMOTE(random_state=0).plan(X[10:], Y[10:]).of_rows(np.arange(10, 60))
+    assert moved.total is None
+    larger = np.concatenate([X, X])
+    np.testing.assert_array_equal(moved.materialize(larger), moved.materialize(X))
+    with pytest.raises(InputError, match="X of 50 rows found, the plan takes row 59"):
+        moved.materialize(X[10:])
+
+
+def test_plans_for_different_tables_are_not_joined():
+    plans = [Plan.of_all(Y), Plan.of_kept(Y[:50], np.arange(9))]
+    assert Plan.concatenate([plans[0], plans[0].of_rows(np.arange(60))]).total == 60
+    with pytest.raises(InputError, match=r"X of 50 and of 60 rows"):
+        Plan.concatenate(plans)
+
+
+# --- Strategies, imbalanced-learn's combinations ---
+
+
+@each([SMOTE(), ADASYN(), RandomOverSampler(), RandomUnderSampler(), NearMiss()])
+@pytest.mark.parametrize("size", [9.0, "9", None, True])
+def test_numbers_of_samples_are_integers(sampler, size):
+    for strategy in ({2: size}, lambda y: {2: size}):
+        with pytest.raises(InputError, match=rf"asks for {size!r} samples of class 2, an integer"):
+            clone(sampler).set_params(sampling_strategy=strategy).fit_resample(X, Y)
+
+
+def test_imbalanced_learns_combinations_take_our_samplers():
+    x = X + np.arange(3)[Y][:, None]
+    for combined, parts in (
+        (combine.SMOTEENN, {"enn": EditedNearestNeighbours(sampling_strategy="all")}),
+        (combine.SMOTETomek, {"tomek": TomekLinks(sampling_strategy="all")}),
+    ):
+        theirs = combined(smote=over_sampling.SMOTE(random_state=0)).fit_resample(x, Y)
+        for chosen in ({}, parts):
+            ours = combined(smote=SMOTE(random_state=0), **chosen).fit_resample(x, Y)
+            np.testing.assert_array_equal(ours[0], theirs[0])
+            np.testing.assert_array_equal(ours[1], theirs[1])
+    assert issubclass(TomekLinks, under_sampling.TomekLinks)
