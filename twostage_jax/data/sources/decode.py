@@ -226,9 +226,11 @@ def _decode(
             if not content:
                 raise ValueError("an empty file") from None
             # Pillow does not know WhiteIsZero of all byte orders; it is inverted afterwards.
-            if (other := as_black_is_zero(content)) is None:
-                raise
-            return _decode_once(other, image_size, max_pixels, white_is_zero=True)
+            if (other := as_black_is_zero(content)) is not None:
+                return _decode_once(other, image_size, max_pixels, white_is_zero=True)
+            if find_tag(content, PHOTOMETRIC) is not None:
+                raise ValueError("a TIFF of a kind that Pillow cannot read") from None
+            raise
         except _TooLargeError:
             raise
         except ValueError:
