@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,11 +11,13 @@ import tyro
 
 from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
 from twostage_jax.data.sources import SOURCES
+from twostage_jax.data.sources.options import MAX_PIXELS, SourceOptions
 from twostage_jax.evaluation.tables import TESTS
 from twostage_jax.models.backbones import find_backbone
 from twostage_jax.study.approaches import PAPER, find
 from twostage_jax.study.jobs import Scope
 from twostage_jax.support.errors import InputError, require_known
+from twostage_jax.support.files import user_path
 from twostage_jax.training.protocol import Protocol
 from twostage_jax.training.steps import PRECISIONS
 
@@ -45,6 +48,14 @@ class Options:
     """digits: how many images to take per class; by default all."""
     image_size: int = 150
     """Side of the images in pixels; others are resized once, and cropped to a square."""
+    max_pixels: int = MAX_PIXELS
+    """The most pixels that an image file may have; larger ones are refused."""
+    on_unreadable: str = "error"
+    """What to do with image files that cannot be read: error, or skip (with a warning)."""
+    duplicates: str | None = None
+    """What to do with images of equal pixels: keep all, drop all but the first (all of a picture
+    that stands in two classes) or error. By default those within a class are kept with a warning,
+    and a picture in two classes is an error; the paper's images are all kept."""
     weights: str = "imagenet"
     """imagenet (from the cache, else downloaded), random, or the path of one of Keras's
     *_no_top.h5 files of the network."""
@@ -84,8 +95,24 @@ class Options:
     @property
     def results(self) -> Path:
         """The study's folder."""
-        data = self.data_dir.name if self.dataset == "folder" and self.data_dir else self.dataset
+        data = self.dataset
+        if data == "folder" and self.data_dir:
+            # The name of `.` is that of the folder which it stands for; a link keeps its own name.
+            data = Path(os.path.abspath(self.data_dir)).name or data
         return self.output or Path("results") / f"{self.preset}-{data}"
+
+    @property
+    def source(self) -> SourceOptions:
+        """What is asked of the source of images."""
+        return SourceOptions(
+            data_dir=self.data_dir,
+            image_size=self.image_size,
+            images_per_class=self.images_per_class,
+            max_pixels=self.max_pixels,
+            on_unreadable=self.on_unreadable,
+            duplicates=self.duplicates,
+            leave_out=(self.results, self.checkpoints),
+        )
 
 
 PRESETS = {
@@ -138,13 +165,29 @@ def parse(arguments: Sequence[str], preset: str) -> Options:
         SystemExit: `--help`, or an option that does not exist.
     """
     options = tyro.cli(Options, prog=PROGRAM, args=arguments, default=PRESETS[preset])
+    options = _with_user_paths(options)
     _validate(options)
     return options
+
+
+def _with_user_paths(options: Options) -> Options:
+    """The options with `~` expanded, which a shell leaves in `--output=~/x`."""
+    paths = {
+        name: user_path(path, f"--{name.replace('_', '-')}")
+        for name in ("data_dir", "output", "checkpoints")
+        if (path := getattr(options, name)) is not None
+    }
+    weights = options.weights
+    expanded = user_path(Path(weights), "--weights")
+    if weights.startswith("~"):  # otherwise as given: `./random` is a file, `random` is not
+        weights = str(expanded)
+    return dataclasses.replace(options, weights=weights, **paths)
 
 
 def _validate(options: Options) -> None:
     _require_names(options)
     _require_numbers(options)
+    _ = options.source  # which refuses values that are not valid
     backbone = find_backbone(options.protocol.network)
     backbone.check_width(options.protocol.width)
     if options.image_size < backbone.min_image_size:

@@ -139,12 +139,7 @@ def reproduce(console: Console, options: Options, command: str) -> int:
 
 def make_study(options: Options) -> Study:
     """Reads images and weights and makes the study; nothing is trained yet."""
-    image_set = sources.load(
-        options.dataset,
-        data_dir=options.data_dir,
-        image_size=options.image_size,
-        images_per_class=options.images_per_class,
-    )
+    image_set = sources.SOURCES[options.dataset](options.source)
     protocol, cache = options.protocol, options.checkpoints / "weights"
     return Study(
         image_set,

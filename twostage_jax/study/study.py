@@ -142,9 +142,11 @@ class Study:
         old, new = complete_settings(there.settings), complete_settings(self.settings)
         different = [
             f"{name} is {old.get(name)!r} there and {new.get(name)!r} here"
-            for name in sorted(old.keys() | new.keys())
+            for name in sorted((old.keys() | new.keys()) - {"fingerprint"})
             if old.get(name) != new.get(name)
         ]
+        if old.get("fingerprint") != new["fingerprint"]:
+            different.insert(0, self._changed_images(there))
         recipes = there.recipes
         different += [
             f"the recipe of approach {own.name} is another one"
@@ -157,6 +159,23 @@ class Study:
                 "name another folder with --output, or run with the settings there"
             )
         return there
+
+    def _changed_images(self, there: Description) -> str:
+        """What is known of how the images differ from those of the study in the folder."""
+        names = there.settings.get("classes")
+        if not isinstance(names, list) or len(names) != len(there.class_counts):
+            return "the images changed"  # an earlier version did not write how many there were
+        old = dict(zip(names, there.class_counts, strict=True))
+        counts = self.image_set.class_counts.tolist()
+        new = dict(zip(self.image_set.class_names, counts, strict=True))
+        changes = [
+            f"{old.get(name, 0)} images of {name} there and {new.get(name, 0)} here"
+            for name in dict.fromkeys([*old, *new])
+            if old.get(name, 0) != new.get(name, 0)
+        ]
+        same = "as many in each class, with other pixels or names"
+        listed = ", ".join(changes[:5]) + (f" and {len(changes) - 5} more" if changes[5:] else "")
+        return f"the images changed: {listed or same}"
 
     def open(self, command: str) -> None:
         """Makes the study's folder or resumes the one that is there.

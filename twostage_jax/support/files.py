@@ -1,8 +1,10 @@
-"""Writing files that are either whole or absent."""
+"""Writing files that are either whole or absent, and paths that a user gives."""
 
 import os
 import uuid
 from pathlib import Path
+
+from twostage_jax.support.errors import InputError
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -28,3 +30,32 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def user_path(path: Path, what: str) -> Path:
+    """The path with `~` and `~user` expanded.
+
+    Args:
+        path: as the user gave it.
+        what: the user's name for it, for the error message.
+
+    Raises:
+        InputError: there is no such user, or the path is no valid text.
+    """
+    text = str(path)
+    if "\0" in text:
+        raise InputError(f"{what} {text!r} has a NUL character, which no path may have; remove it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{what} {text!r} is not valid UTF-8 text, which reports need; rename the folder or "
+            "choose another"
+        ) from None
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise InputError(
+            f"{what} {text}: no home folder of {path.parts[0]}; expected a user of this machine: "
+            f"write the path in full, or ./{text} for a folder of that name"
+        ) from None

@@ -1,7 +1,7 @@
 """Sources of image sets by name; the table is open. A new source is one module and one line."""
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.sources import colorectal, digits, folder
@@ -28,23 +28,15 @@ def register_source(name: str, read: Callable[[SourceOptions], ImageSet]) -> Non
         raise InputError(f"source name '{name}' is taken by another source; choose another name")
 
 
-def load(
-    dataset: str,
-    *,
-    data_dir: Path | None = None,
-    image_size: int | None = None,
-    images_per_class: int | None = None,
-) -> ImageSet:
+def load(dataset: str, **options: Any) -> ImageSet:
     """Reads or generates an image set, with images uint8 n x h x w x 3.
 
     Args:
         dataset: a name in `SOURCES`.
-        data_dir, image_size, images_per_class: as in `SourceOptions`.
+        options: fields of `SourceOptions`, such as `data_dir` and `image_size`.
 
     Raises:
         InputError: an unknown dataset, or options that do not fit it.
     """
     read = SOURCES[require_known("dataset", dataset, SOURCES)]
-    if image_size is not None and image_size < 1:
-        raise InputError(f"image size {image_size}; expected a number of pixels from 1 up")
-    return read(SourceOptions(data_dir, image_size, images_per_class))
+    return read(SourceOptions(**options))

@@ -4,18 +4,22 @@ They are read from the unpacked Zenodo archive if `data_dir` is that, and otherw
 TensorFlow Datasets, which downloads, checks and keeps the archive. Both give the same image set.
 """
 
+import dataclasses
 import functools
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.sources import folder
+from twostage_jax.data.sources.decode import decode
 from twostage_jax.data.sources.options import SourceOptions
 from twostage_jax.support.errors import InputError
+from twostage_jax.support.files import user_path
 
 CLASS_NAMES = ("tumor", "stroma", "complex", "lympho", "debris", "mucosa", "adipose", "empty")
 """The class names of TensorFlow Datasets, in the order of its labels."""
@@ -39,42 +43,45 @@ _DOWNLOAD_TRIES = 5
 
 
 def read(options: SourceOptions) -> ImageSet:
-    """The source `colorectal_histology`, see `load`."""
-    return load(options.data_dir, options.image_size)
-
-
-def load(data_dir: Path | None, image_size: int | None) -> ImageSet:
     """Reads the tiles as uint8 n x h x w x 3, named `<class>/<file>`.
 
     Args:
-        data_dir: the unpacked Zenodo archive (the folder that holds `01_TUMOR` to `08_EMPTY`, or
-            the one above it). Any other folder is taken as the data dir of TensorFlow Datasets. It
-            need not exist; the archive (246 MiB) is downloaded into it once. None stands for
-            TensorFlow Datasets' own default.
-        image_size: side of the square images, in pixels; None keeps the tiles' 150.
+        options: `data_dir` is the unpacked Zenodo archive (the folder that holds `01_TUMOR` to
+            `08_EMPTY`, or the one above it). Any other folder is taken as the data dir of
+            TensorFlow Datasets. It need not exist; the archive (246 MiB) is downloaded into it
+            once. None stands for TensorFlow Datasets' own default. An `image_size` of None keeps
+            the tiles' 150 pixels. Tiles of equal pixels are kept where `duplicates` is None.
 
     Raises:
         InputError: an incomplete folder, images that cannot be read, a download that fails or
             is not the published archive.
     """
-    data_dir = data_dir and data_dir.expanduser()
+    # The published set is what it is: its labels are not for the user to mend.
+    options = dataclasses.replace(options, duplicates=options.duplicates or "keep")
+    data_dir = options.data_dir and user_path(options.data_dir, "data dir")
     if (unpacked := _unpacked_archive(data_dir)) is not None:
         return folder.read_classes(
             unpacked,
             folders=_FOLDERS,
             class_names=CLASS_NAMES,
-            image_size=image_size,
             source="colorectal histology (Kather 2016), unpacked Zenodo archive",
+            options=options,
         )
     encoded, labels, files = zip(*_tfds_examples(data_dir), strict=True)
     names = [f"{CLASS_NAMES[label]}/{file}" for label, file in zip(labels, files, strict=True)]
-    return ImageSet.create(
-        images=folder.decode_all(encoded, names=names, image_size=image_size),
+    return folder.make_image_set(
+        encoded,
         labels=np.array(labels, np.int32),
         class_names=CLASS_NAMES,
         names=names,
         source="colorectal histology (Kather 2016), TensorFlow Datasets colorectal_histology 2.0.0",
+        options=options,
     )
+
+
+def load(data_dir: Path | None, image_size: int | None, **options: Any) -> ImageSet:
+    """Reads the tiles as `read` does; `options` are further fields of `SourceOptions`."""
+    return read(SourceOptions(data_dir, image_size, **options))
 
 
 def _unpacked_archive(data_dir: Path | None) -> Path | None:
@@ -158,7 +165,7 @@ def _archive_tiles(archive: str) -> Iterator[tuple[int, str, Image.Image]]:
             class_folder, _, file = tile.rpartition("/")
             if root == ARCHIVE and class_folder in _FOLDERS and folder.is_image_name(file):
                 # A Pillow image: TensorFlow Datasets would ask TensorFlow to encode an array.
-                image = Image.fromarray(folder.decode(members.read(member), None))
+                image = Image.fromarray(decode(members.read(member), None))
                 yield _FOLDERS.index(class_folder), file, image
 
 

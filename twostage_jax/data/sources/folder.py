@@ -1,60 +1,77 @@
 """Images from a folder that holds one sub-folder per class."""
 
-import io
 import os
+import warnings
+from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from jaxtyping import Integer
 
 from twostage_jax.data.image_set import ImageSet
+from twostage_jax.data.sources.decode import (
+    decode,
+    decode_all,
+    image_suffixes,
+    list_names,
+    printable,
+)
+from twostage_jax.data.sources.duplicates import settle_duplicates
 from twostage_jax.data.sources.options import SourceOptions
 from twostage_jax.support.errors import InputError
+from twostage_jax.support.files import user_path
 
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff")
+__all__ = ["decode", "load", "make_image_set", "read", "read_classes", "subfolders"]
 
-# How many names an error message lists before it stops at a count.
-_NAMES_SHOWN = 5
+# Folders of these names hold classes, and are none.
+_SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
+
+# What a study keeps in its folder; `study.json` tells that it is one.
+_STUDY = "study.json"
+_STUDY_FOLDERS = ("records", "report")
+
+_DEAD_LINK = "dead link"
+_LOOSE = "image beside the class folders"
 
 
 def read(options: SourceOptions) -> ImageSet:
-    """The source `folder`, see `load`."""
+    """Reads `data_dir/<class>/.../<image>` as uint8 n x h x w x 3.
+
+    Classes are the sub-folders, sorted by name. Their own sub-folders are searched, and an image's
+    name is its path below `data_dir`. Hidden files are passed over; other files that are no
+    images, dead links and a study's own folders are left out with a warning. If `data_dir` holds a
+    single folder with the classes in it, as unpacked archives often do, that folder is read
+    instead.
+
+    Args:
+        options: `data_dir` is the folder. `decode` says how images are fitted to `image_size`;
+            None keeps the size of the files, which must then be the same for all.
+
+    Raises:
+        InputError: no such folder, no classes or only one, a class without images, images that
+            cannot be read or that differ in size while `image_size` is None, or one picture in
+            two classes.
+    """
     if options.data_dir is None:
         raise InputError(
             "dataset 'folder' without a data dir; expected a folder of class folders: pass its path"
         )
-    return load(options.data_dir, options.image_size)
-
-
-def load(data_dir: Path, image_size: int | None) -> ImageSet:
-    """Reads `data_dir/<class>/<image>` as uint8 n x h x w x 3.
-
-    Classes are the sub-folders, sorted by name; an image's name is `<class>/<file>`. Hidden
-    files, files without a suffix of JPEG, PNG or TIFF, and sub-folders of a class are ignored. If
-    `data_dir` holds a single folder with the classes in it, as unpacked archives often do, that
-    folder is read instead.
-
-    Args:
-        data_dir: the folder.
-        image_size: side of the square images returned, in pixels; None keeps the size of the
-            files, which must then be the same for all. `decode` says how images are fitted.
-
-    Raises:
-        InputError: no such folder, no classes or only one, a class without images, images that
-            cannot be read, or that differ in size while `image_size` is None.
-    """
-    root, class_names = _find_classes(data_dir.expanduser())
+    root, class_names = _find_classes(user_path(options.data_dir, "data dir"), options)
     return read_classes(
         root,
         folders=class_names,
         class_names=class_names,
-        image_size=image_size,
-        source=f"folder {root.name or root}",
+        source=f"folder {Path(os.path.abspath(root)).name or root}",
+        options=options,
     )
+
+
+def load(data_dir: Path, image_size: int | None, **options: Any) -> ImageSet:
+    """Reads a folder as `read` does; `options` are further fields of `SourceOptions`."""
+    return read(SourceOptions(data_dir, image_size, **options))
 
 
 def read_classes(
@@ -62,148 +79,70 @@ def read_classes(
     *,
     folders: Sequence[str],
     class_names: Sequence[str],
-    image_size: int | None,
     source: str,
+    options: SourceOptions,
 ) -> ImageSet:
-    """Reads the images of the given sub-folders of `root`, one per class, as `load` does.
+    """Reads the images of the given sub-folders of `root`, one per class, as `read` does.
 
     Args:
         root: the folder that holds `folders`.
         folders: the sub-folder of each class.
         class_names: what to call each class, in the same order. Images are named
-            `<class name>/<file>`.
-        image_size: as in `load`.
+            `<class name>/<path in the sub-folder>`.
         source: the image set's `source`.
+        options: as in `read`.
     """
+    walks = [_walk(root / folder, options) for folder in folders]
+    left_out = _beside(root) if root == options.data_dir or len(folders) > 1 else []
     paths, names, labels = [], [], []
-    for label, (folder, class_name) in enumerate(zip(folders, class_names, strict=True)):
-        files = _image_files(root / folder)
-        if not files:
+    for label, (folder, name, walk) in enumerate(zip(folders, class_names, walks, strict=True)):
+        left_out += [(kind, f"{name}/{path}") for kind, path in walk.left_out]
+        paths += [root / folder / file for file in walk.files]
+        names += [f"{name}/{file}" for file in walk.files]
+        labels += [label] * len(walk.files)
+    if left_out:
+        warnings.warn(_left_out_text(left_out), stacklevel=2)
+    for folder, walk in zip(folders, walks, strict=True):
+        if not walk.files:
             raise InputError(_no_images(root / folder))
-        paths += [root / folder / file for file in files]
-        names += [f"{class_name}/{file}" for file in files]
-        labels += [label] * len(files)
-    return ImageSet.create(
-        images=decode_all(paths, names=names, image_size=image_size),
+    return make_image_set(
+        paths,
         labels=np.array(labels, np.int32),
         class_names=class_names,
         names=names,
         source=source,
+        options=options,
     )
 
 
-def decode_all(
-    encoded: Sequence[Path | bytes], *, names: Sequence[str], image_size: int | None
-) -> UInt8[np.ndarray, "n h w 3"]:
-    """Decodes images in threads; Pillow releases Python's lock while it decodes.
+def make_image_set(
+    encoded: Sequence[Path | bytes],
+    *,
+    labels: Integer[np.ndarray, " n"],
+    class_names: Sequence[str],
+    names: Sequence[str],
+    source: str,
+    options: SourceOptions,
+) -> ImageSet:
+    """Decodes images and makes an image set of those that the options keep.
 
     Args:
-        encoded: the file, or the file's content, of each image; at least one.
-        names: what to call each image in an error message.
-        image_size: as in `load`.
+        encoded: the file, or the file's content, of each image.
+        labels, class_names, names, source: as in `ImageSet`.
+        options: what to do with images that are unreadable, too large or there twice.
 
     Raises:
-        InputError: images cannot be decoded, or differ in size from the first while `image_size`
-            is None. All images are tried; the message names the first few.
+        InputError: as `read`.
     """
-    with ThreadPoolExecutor() as pool:
-        decoded: list[Any] = list(pool.map(lambda item: _try_decode(item, image_size), encoded))
-
-    def named(rows: Sequence[int]) -> str:
-        shown = ", ".join(names[row] for row in rows[:_NAMES_SHOWN])
-        return shown + (f" and {len(rows) - _NAMES_SHOWN} more" if len(rows) > _NAMES_SHOWN else "")
-
-    if bad := [row for row, pixels in enumerate(decoded) if isinstance(pixels, str)]:
-        raise InputError(
-            f"{len(bad)} of {len(decoded)} images cannot be read: {named(bad)} (the first: "
-            f"{decoded[bad[0]]}); expected intact JPEG, PNG or TIFF: repair or remove them"
-        )
-    shape = decoded[0].shape
-    if other := [row for row, pixels in enumerate(decoded) if pixels.shape != shape]:
-        raise InputError(
-            f"{len(other)} of {len(decoded)} images are not {_size(shape)} as {names[0]} is: "
-            f"{named(other)} (the first: {_size(decoded[other[0]].shape)}); expected one size: set "
-            "an image size, to which all are fitted"
-        )
-    images = np.empty((len(decoded), *shape), np.uint8)
-    for row in range(len(decoded)):
-        images[row] = decoded[row]
-        decoded[row] = None  # freed at once: the pixels would otherwise be held twice
-    return images
-
-
-def decode(encoded: Path | bytes, image_size: int | None) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes one image to RGB.
-
-    Rotation tags are applied. Transparent pixels are laid over white, the color of an empty slide.
-    Grayscale is repeated over the channels; 16-bit grayscale is scaled from 0..65535 to 0..255.
-    The first frame is taken from a file with several.
-
-    Args:
-        encoded: a file, or a file's content.
-        image_size: None keeps the size. Otherwise the largest centered square is resized once to
-            this side, with Pillow's antialiased Lanczos filter. That is the same as resizing the
-            shorter side and cropping the center. An image of this size keeps its pixels.
-
-    Raises:
-        ValueError: 32-bit pixels, which have no agreed range.
-        OSError: not an image, or one cut short.
-    """
-    with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
-        rgb = _to_rgb(ImageOps.exif_transpose(image))
-        if image_size is not None:
-            rgb = ImageOps.fit(rgb, (image_size, image_size), Image.Resampling.LANCZOS)
-        return np.array(rgb)
-
-
-def _try_decode(encoded: Path | bytes, image_size: int | None) -> np.ndarray | str:
-    """Pixels, or why there are none."""
-    try:
-        return decode(encoded, image_size)
-    except UnidentifiedImageError:
-        return "not an image of a known format"
-    except MemoryError:
-        raise
-    # Pillow raises many kinds of errors for broken files, and one report names all of them.
-    except Exception as error:
-        return str(error) or type(error).__name__
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        # Pillow's own conversion clips at 255, which turns the image white.
-        values = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise ValueError("32-bit pixels, whose range is unknown")
-    if image.has_transparency_data:
-        opaque = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
-    return image.convert("RGB")
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"
-
-
-def _find_classes(root: Path) -> tuple[Path, list[str]]:
-    """The folder that holds the class folders, and their sorted names."""
-    class_names = subfolders(root)
-    if len(class_names) == 1 and not _image_files(root / class_names[0]):
-        inner = subfolders(root / class_names[0])
-        if len(inner) > 1:
-            return root / class_names[0], inner
-    if not class_names:
-        raise InputError(
-            f"no sub-folders in {root}; expected one sub-folder per class, with its images in it"
-            + (f" ({len(files)} images lie loose)" if (files := _image_files(root)) else "")
-        )
-    if len(class_names) == 1:
-        raise InputError(
-            f"only one class, {class_names[0]}, in {root}; expected a sub-folder for each of at "
-            "least two classes"
-        )
-    return root, class_names
+    images, read_rows = decode_all(encoded, names=names, options=options)
+    labels, names = labels[read_rows], [names[row] for row in read_rows]
+    keep = settle_duplicates(images, labels, names, options.duplicates)
+    if not keep.all():
+        images, labels = images[keep], labels[keep]
+        names = [name for name, kept in zip(names, keep, strict=True) if kept]
+    return ImageSet.create(
+        images=images, labels=labels, class_names=class_names, names=names, source=source
+    )
 
 
 def subfolders(root: Path) -> list[str]:
@@ -212,18 +151,147 @@ def subfolders(root: Path) -> list[str]:
     Raises:
         InputError: no such folder, not a folder, or not readable.
     """
-    entries = _entries(root)
-    return [entry.name for entry in entries if entry.is_dir() and entry.name != "__MACOSX"]
+    return [entry.name for entry in _entries(root) if _kind(entry) == "folder"]
 
 
 def is_image_name(file: str) -> bool:
-    """Whether a file of this name is read: a JPEG, PNG or TIFF by its suffix, and not hidden."""
-    return file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith(".")
+    """Whether a file of this name is read: an image by its suffix, and not hidden."""
+    return file.lower().endswith(image_suffixes()) and not file.startswith(".")
 
 
-def _image_files(folder: Path) -> list[str]:
+@dataclass
+class _Walk:
+    """What a class folder holds, with paths below it."""
+
+    files: list[str] = field(default_factory=list)
+    """The images, in the order of their names, a folder's files and sub-folders together."""
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    """Kind and path of each file that is left out."""
+    own: list[str] = field(default_factory=list)
+    """The folders of studies, which are not searched."""
+
+
+def _walk(folder: Path, options: SourceOptions) -> _Walk:
+    found = _Walk()
+    leave_out = {path.resolve() for path in options.leave_out}
+
+    def visit(current: Path, prefix: str, above: frozenset[tuple[int, int]]) -> None:
+        if current.resolve() in leave_out or (current / _STUDY).exists():
+            found.own.append(prefix)
+            return
+        status = current.stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:  # a link to a folder above, which would be searched without end
+            found.left_out.append(("link to a folder above", prefix.rstrip("/")))
+            return
+        for entry in _entries(current):
+            kind = _kind(entry)
+            if kind == "folder":
+                visit(current / entry.name, f"{prefix}{entry.name}/", above | {identity})
+            elif kind == "file" and is_image_name(entry.name):
+                found.files.append(prefix + entry.name)
+            elif kind == "file":
+                suffix = os.path.splitext(entry.name)[1].lower()
+                found.left_out.append((suffix or "file without a suffix", prefix + entry.name))
+            elif kind is not None:
+                found.left_out.append((kind, prefix + entry.name))
+
+    visit(folder, "", frozenset())
+    return found
+
+
+def _kind(entry: os.DirEntry) -> str | None:
+    """What an entry is, links followed; None for a folder that archivers leave behind."""
+    try:
+        if entry.is_dir():
+            return None if entry.name == "__MACOSX" else "folder"
+        if entry.is_file():
+            return "file"
+    except OSError:  # a link to itself, or into a folder that may not be read
+        return _DEAD_LINK
+    # Opening a pipe would wait for another program.
+    return _DEAD_LINK if entry.is_symlink() and not os.path.exists(entry) else "special file"
+
+
+def _beside(root: Path) -> list[tuple[str, str]]:
+    """Kind and name of the images and dead links that lie beside the class folders."""
+    kinds = [(_kind(entry), entry.name) for entry in _entries(root)]
+    loose = [(_LOOSE, name) for kind, name in kinds if kind == "file" and is_image_name(name)]
+    return loose + [(_DEAD_LINK, name) for kind, name in kinds if kind == _DEAD_LINK]
+
+
+def _left_out_text(left_out: Sequence[tuple[str, str]]) -> str:
+    """`12 files left out: 9 .txt, 3 dead links (a/notes.txt, b/gone.png, ...)`."""
+    counts = Counter(kind for kind, _ in left_out)
+    order = sorted(counts, key=lambda kind: (-counts[kind], kind))
+    shown = [f"{counts[kind]} {_plural(kind, counts[kind])}" for kind in order]
+    # One file of each kind, and all that should have been images.
+    first = dict(reversed(left_out))
+    names = [path for kind, path in left_out if kind in (_DEAD_LINK, _LOOSE) or first[kind] == path]
+    names.sort(key=lambda path: path not in first.values())
+    number = f"{len(left_out)} file{'s' if len(left_out) > 1 else ''} left out"
+    return f"{number}: {', '.join(map(printable, shown))} (such as {list_names(names)})"
+
+
+def _plural(kind: str, count: int) -> str:
+    if count == 1 or kind.startswith("."):
+        return kind
+    noun, *rest = kind.split(" ")
+    if kind in (_DEAD_LINK, "special file"):
+        return f"{kind}s"
+    return " ".join([f"{noun}s", *rest])
+
+
+def _find_classes(root: Path, options: SourceOptions) -> tuple[Path, list[str]]:
+    """The folder that holds the class folders, and their sorted names."""
+    class_names = _class_folders(root, options)
+    if len(class_names) == 1 and not _direct_images(root / class_names[0]):
+        inner = _class_folders(root / class_names[0], options)
+        if len(inner) > 1:
+            root, class_names = root / class_names[0], inner
+    if not class_names:
+        raise InputError(
+            f"no sub-folders in {root}; expected one sub-folder per class, with its images in it"
+            + (f" ({len(files)} images lie loose)" if (files := _direct_images(root)) else "")
+        )
+    if len(class_names) == 1:
+        raise InputError(
+            f"only one class, {class_names[0]}, in {root}; expected a sub-folder for each of at "
+            "least two classes"
+        )
+    if _SPLITS.issuperset(name.lower() for name in class_names):
+        for name in class_names:
+            if subfolders(root / name) and not _direct_images(root / name):
+                raise InputError(_no_images(root / name))
+    return root, class_names
+
+
+def _class_folders(root: Path, options: SourceOptions) -> list[str]:
+    """The sub-folders that may be classes; those that hold nothing but studies are said."""
+    names, own = [], []
+    in_study = (root / _STUDY).exists() or root.resolve() in {
+        p.resolve() for p in options.leave_out
+    }
+    for name in subfolders(root):
+        if in_study and name in _STUDY_FOLDERS:
+            own.append(name)
+            continue
+        walk = _walk(root / name, options)
+        own += [f"{name}/{path}".rstrip("/") for path in walk.own]
+        if walk.files or not walk.own:
+            names.append(name)
+    if own:
+        warnings.warn(
+            f"left out {list_names(own)} in {printable(str(root))}: a study's own folders are no "
+            "classes",
+            stacklevel=4,
+        )
+    return names
+
+
+def _direct_images(folder: Path) -> list[str]:
     entries = _entries(folder)
-    return [entry.name for entry in entries if is_image_name(entry.name) and entry.is_file()]
+    return [e.name for e in entries if is_image_name(e.name) and _kind(e) == "file"]
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:
@@ -245,8 +313,11 @@ def _entries(folder: Path) -> list[os.DirEntry]:
 def _no_images(folder: Path) -> str:
     inner = subfolders(folder)
     hint = (
-        f"it holds sub-folders ({', '.join(inner[:_NAMES_SHOWN])}): is {folder} the folder to pass?"
+        f"it holds sub-folders ({list_names(inner)}): is {folder} the folder to pass?"
         if inner
         else "remove it if it is not a class"
     )
-    return f"no images in {folder}; expected {', '.join(IMAGE_SUFFIXES)} files; {hint}"
+    return (
+        f"no images in {folder}; expected files that Pillow reads (.jpg, .png, .tif, .bmp, ...); "
+        f"{hint}"
+    )
