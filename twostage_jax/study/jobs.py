@@ -112,15 +112,6 @@ def record_keys(networks: Iterable[Network]) -> list[RecordKey]:
     return sorted(key for network in networks for key in network.keys)
 
 
-def is_recorded(network: Network, folder: StudyFolder) -> bool:
-    """Whether all records of a network are there and done.
-
-    Raises:
-        InputError: a record is damaged.
-    """
-    return all(map(folder.is_done, network.keys))
-
-
 def pending(groups: Iterable[Group], folder: StudyFolder) -> list[Group]:
     """The groups with a record that is missing or failed.
 
