@@ -66,5 +66,5 @@ def feature_map(results: Results) -> Block:
         "the head and not the features that it is trained on; this layer shows what changes. Both "
         "panels share one principal component analysis and therefore their axes."
         f"{fresh * results.settings['fresh_head']}",
-        pictures.feature_map(features, results.settings["classes"]),
+        pictures.feature_map(features, results.class_labels),
     )

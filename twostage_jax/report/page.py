@@ -7,6 +7,7 @@ from pathlib import Path
 import jinja2
 
 from twostage_jax import __version__
+from twostage_jax.evaluation.names import readable
 from twostage_jax.evaluation.sheets import csv
 from twostage_jax.report import (
     confusion,
@@ -25,12 +26,19 @@ from twostage_jax.report.results import Results, read_results
 from twostage_jax.study.folder import StudyFolder
 from twostage_jax.support.files import write_atomically
 
+
+def _printed(value: object) -> object:
+    """Returns what the page prints of a value; what is HTML already stays."""
+    return readable(value) if type(value) is str else value
+
+
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("twostage_jax.report", "templates"),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    finalize=_printed,
 )
 _TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
 
@@ -65,7 +73,7 @@ def write_report(
     target = StudyFolder(folder).report
     # The page is written last, so that its figures are never older than the page.
     for name, text in sorted(files.items(), key=lambda item: item[0].endswith(".html")):
-        write_atomically(target / name, text.encode())
+        write_atomically(target / name, text.encode(errors="backslashreplace"))
     for path in [*target.glob("*.svg"), *target.glob("*.csv")]:
         if path.name not in files:  # of an earlier state of the study
             path.unlink(missing_ok=True)
@@ -78,7 +86,7 @@ def render(results: Results, refresh: int | None, other: Results | None = None) 
     `other` is the study that differs in precision only, if there is one to compare with.
     """
     files = {"metrics.csv": csv(results.scores)}
-    with style.quiet():
+    with style.quiet([*results.class_labels, *(look.title for look in results.looks.values())]):
         sections = [
             verdict.section(results),
             paper_figures.section(results),

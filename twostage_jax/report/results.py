@@ -7,8 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from twostage_jax.evaluation import paper
+from twostage_jax.evaluation.names import class_titles
 from twostage_jax.evaluation.statistics import find_proposed
 from twostage_jax.evaluation.tables import Tables, find_approaches, make_tables
+from twostage_jax.report.lettering import labels
 from twostage_jax.report.looks import Look, make_looks
 from twostage_jax.study.approaches import Approach
 from twostage_jax.study.figure_data import (
@@ -79,6 +81,16 @@ class Results:
     def titles(self) -> dict[str, str]:
         """The title of each of `approaches`."""
         return {name: approach.title for name, approach in self.approaches.items()}
+
+    @cached_property
+    def class_titles(self) -> list[str]:
+        """The title of each class, by label."""
+        return class_titles(self.settings["classes"])
+
+    @cached_property
+    def class_labels(self) -> list[str]:
+        """How charts name each of `class_titles`."""
+        return labels(self.class_titles, "label")
 
     @cached_property
     def looks(self) -> dict[str, Look]:
