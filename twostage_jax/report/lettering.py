@@ -1,8 +1,10 @@
 """Labels of charts: names of any script and length, in letters that an installed font has."""
 
+import contextlib
 import functools
+import logging
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
@@ -61,7 +63,20 @@ def _shorten(title: str) -> str:
     return title
 
 
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Keeps matplotlib from logging that a family lacks the usual weight: it takes another."""
+    log = logging.getLogger("matplotlib.font_manager")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
 @functools.cache
+@hushed()
 def _find_fonts(chars: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
     """Returns which installed families have what the common one lacks, and what none has."""
     missing, found = chars - _drawn(FONT, chars), []

@@ -1,6 +1,7 @@
 """What a study's folder holds: read, checked and scored once for all parts of the report."""
 
 import dataclasses
+import os
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -121,7 +122,8 @@ def read_results(folder: Path) -> Results:
             f"found no study.json in {folder}; expected the folder of a study, such as "
             "results/demo-digits; check the path"
         )
-    records = read_records(paths.records) if paths.records.exists() else []
+    # A folder that is not there yet is a study that has hardly begun; a dead link is an error.
+    records = read_records(paths.records) if os.path.lexists(paths.records) else []
     for record in records:
         if record.settings_hash != description.settings_hash:
             raise InputError(

@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from twostage_jax.report.lettering import families, width
+from twostage_jax.report.lettering import families, hushed, width
 
 # For classes, scenarios and ratios (Okabe and Ito, 2008, without their yellow).
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#999999")
@@ -56,7 +56,7 @@ def quiet(texts: Iterable[str] = ()) -> Iterator[None]:
         texts: the labels that users named; other fonts help out where the common one lacks their
             letters.
     """
-    with matplotlib.rc_context(_RC | {"font.family": families(texts)}):
+    with hushed(), matplotlib.rc_context(_RC | {"font.family": families(texts)}):
         yield
 
 
