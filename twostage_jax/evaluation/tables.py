@@ -53,7 +53,8 @@ def find_approaches(
         except InputError:
             found[name] = Approach(name, title=name, family="other", stage1=Stage1(name))
         # A data frame cannot hold what UTF-8 cannot, and a recipe of study.json can.
-        found[name] = dataclasses.replace(found[name], title=readable(found[name].title))
+        if (title := readable(found[name].title)) != found[name].title:
+            found[name] = dataclasses.replace(found[name], title=title)
         if found[name].family not in FAMILIES:  # of a newer version
             found[name] = dataclasses.replace(found[name], family="other")
     return found

@@ -151,7 +151,8 @@ def _images(results: Results) -> list[Block]:
     samples = Picture(
         "fig3-samples",
         "Fig. 3: samples, one row per class",
-        f"{images.samples.shape[1]} images of each class, reduced in size.",
+        f"{images.samples.shape[1]} images of each class, reduced in size."
+        f"{results.numbered_classes}",
         pictures.samples(images.samples, results.class_labels),
     )
     return [pair, flow, samples]

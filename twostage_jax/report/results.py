@@ -93,6 +93,17 @@ class Results:
         """How charts name each of `class_titles`."""
         return labels(self.class_titles, "label")
 
+    @property
+    def numbered_classes(self) -> str:
+        """A sentence on the classes that charts number for want of letters; empty without any."""
+        pairs = zip(self.class_labels, self.class_titles, strict=True)
+        told = [
+            f"{label} is {title}"
+            for label, title in pairs
+            if label.startswith("label ") and not title.startswith("label ")
+        ]
+        return f" No installed font has all letters: {', '.join(told)}." if told else ""
+
     @cached_property
     def looks(self) -> dict[str, Look]:
         """How charts show each of `approaches`."""

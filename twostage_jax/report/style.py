@@ -56,7 +56,8 @@ def quiet(texts: Iterable[str] = ()) -> Iterator[None]:
         texts: the labels that users named; other fonts help out where the common one lacks their
             letters.
     """
-    with hushed(), matplotlib.rc_context(_RC | {"font.family": families(texts)}):
+    with hushed(), matplotlib.rc_context(_RC):
+        matplotlib.rcParams["font.family"] = families(texts)
         yield
 
 
