@@ -10,11 +10,14 @@ from pathlib import Path
 import tyro
 
 from experiments.command import run_command
+from twostage_jax.evaluation.names import readable
 from twostage_jax.report import write_report
 from twostage_jax.study.folder import StudyFolder
 from twostage_jax.support.errors import InputError
 
 PROGRAM = "python -m experiments.report"
+
+_DAY = 24 * 60 * 60  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(options: Options) -> int:
+    _require_interval(options.interval)
     if not options.watch:
-        print(write_report(options.results, beside=options.beside))
+        print(readable(str(write_report(options.results, beside=options.beside))))
         return 0
     try:
         watch(options.results, options.interval, options.beside)
@@ -70,22 +74,19 @@ def watch(results: Path, interval: float, beside: Path | None = None) -> None:
         beside: as for `write_report`; it is checked for changes as well.
 
     Raises:
-        InputError: as `write_report`, or an interval that is not above 0.
+        InputError: as `write_report`, or an interval that is not above 0 or above one day.
         OSError: as `write_report`.
     """
-    if not interval > 0:
-        raise InputError(
-            f"found --interval {interval:g}; expected a number of seconds above 0; raise it"
-        )
+    _require_interval(interval)
     before = None
     while True:
         study, other = _state(results), _state(beside) if beside else set()
         now = study | other
         if now != before and not study:
-            print(f"no study in {results} yet; waiting for one", flush=True)
+            print(readable(f"no study in {results} yet; waiting for one"), flush=True)
         elif now != before:
             page = write_report(results, refresh=max(1, round(interval)), beside=beside)
-            print(f"{time.strftime('%H:%M:%S')} {page}", flush=True)
+            print(readable(f"{time.strftime('%H:%M:%S')} {page}"), flush=True)
         before = now
         time.sleep(interval)
 
@@ -124,9 +125,24 @@ class LiveReport:
             return write_report(self._folder, refresh=refresh)
         except Exception as error:
             again = f"the study is not affected; try {PROGRAM} {self._folder}"
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            self._warn(f"no report: {reason} ({again})")
+            self._warn(readable(f"no report: {_reason(error)} ({again})"))
             return None
+
+
+def _reason(error: Exception) -> str:
+    """Returns the first line with words of an error, after its type where it is a defect."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    if line and isinstance(error, InputError | OSError):
+        return line
+    return ": ".join(filter(None, (type(error).__name__, line)))
+
+
+def _require_interval(seconds: float) -> None:
+    if not 0 < seconds <= _DAY:
+        raise InputError(
+            f"found --interval {seconds:g}; expected a number of seconds above 0 and at most "
+            f"{_DAY}, one day; change it"
+        )
 
 
 def _state(results: Path) -> set[tuple[Path, int]]:

@@ -189,18 +189,6 @@ def test_a_study_that_has_hardly_begun_has_a_page(tmp_path, records):
     assert not re.search(r"\bnan\b", re.sub('"data:.*?"', "", text))
 
 
-def test_pictures_of_an_earlier_state_are_removed(tmp_path):
-    folder = write_study(tmp_path, TINY, [])
-    target = folder / "report"
-    target.mkdir()
-    for name in ("old.svg", "old.csv", "kept.txt"):
-        (target / name).write_text("old")
-    write_report(folder)
-    assert not (target / "old.svg").exists()
-    assert not (target / "old.csv").exists()
-    assert (target / "kept.txt").exists()
-
-
 def test_records_of_two_configurations_are_refused(tmp_path, capsys):
     other = make_record(TINY[0], settings=SETTINGS | {"epochs": 5})
     folder = write_study(tmp_path, TINY, [make_record(key) for key in TINY[1:]])

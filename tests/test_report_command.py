@@ -1,12 +1,14 @@
 """The report's command line, alone and while a study runs."""
 
 import itertools
+import re
 import time
 
 import pytest
 from report_study import TINY, make_record, write_study
 
 from experiments import report as command_line
+from twostage_jax.support.errors import InputError
 
 pytestmark = pytest.mark.integration
 
@@ -51,9 +53,12 @@ def test_a_study_that_has_not_begun_is_waited_for(tmp_path, monkeypatch, capsys)
     assert looks[2].endswith(f"{folder / 'report' / 'index.html'}\n")
 
 
-def test_an_interval_is_above_zero(tmp_path, capsys):
-    assert command_line.main([str(tmp_path), "--watch", "--interval", "0"]) == 2
-    assert "found --interval 0; expected" in capsys.readouterr().err
+@pytest.mark.parametrize("interval", ["0", "-1", "nan", "inf", "-inf", "1e308", "86401"])
+@pytest.mark.parametrize("watch", [["--watch"], []], ids=["watch", "once"])
+def test_an_interval_is_above_zero_and_a_day_at_most(tmp_path, capsys, interval, watch):
+    assert command_line.main([str(tmp_path), *watch, f"--interval={interval}"]) == 2
+    err = capsys.readouterr().err
+    assert re.fullmatch(r"error: found --interval \S+; expected .*; change it\n", err)
 
 
 def test_a_report_that_cannot_be_drawn_is_a_warning(tmp_path):
@@ -63,6 +68,31 @@ def test_a_report_that_cannot_be_drawn_is_a_warning(tmp_path):
     (line,) = warnings
     assert line.startswith("no report: found no study.json")
     assert "the study is not affected" in line
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("\n  \n^\nfound the end"), "ValueError: ^"),
+        (ValueError("\n\n"), "ValueError"),
+        (InputError("found x"), "found x"),
+        (InputError("folder \udce9"), r"folder \udce9"),
+        (OSError(28, "No space left", "f.svg"), "[Errno 28] No space left: 'f.svg'"),
+        (KeyError("name"), "KeyError: 'name'"),
+        (AssertionError(), "AssertionError"),
+    ],
+    ids=range(7),
+)
+def test_a_report_that_fails_says_why_in_one_line(tmp_path, monkeypatch, error, reason):
+    def fail(*_, **__):
+        raise error
+
+    warnings = []
+    monkeypatch.setattr(command_line, "write_report", fail)
+    assert command_line.LiveReport(tmp_path, warnings.append).draw() is None
+    (line,) = warnings
+    start = re.escape(f"no report: {reason}")
+    assert re.fullmatch(rf"{start} \(the study is not affected; .*\)", line)
 
 
 def test_a_running_study_spends_a_fiftieth_of_its_time_on_the_report(monkeypatch, tmp_path):

@@ -8,6 +8,11 @@ import pandas as pd
 import rich.table
 from rich.text import Text
 
+from twostage_jax.evaluation.names import readable
+
+# The wide forms count as well: a spreadsheet with an East Asian keyboard takes them for these.
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+
 
 class Cell(NamedTuple):
     """One printed cell."""
@@ -28,12 +33,35 @@ class Sheet(NamedTuple):
 
 
 def csv(frame: pd.DataFrame, decimals: Mapping[str, int] = MappingProxyType({})) -> str:
-    """Returns the frame as CSV; `decimals` fixes those of some columns. NaN is an empty field."""
+    """Returns the frame as CSV that no spreadsheet takes for formulas.
+
+    Args:
+        frame: numbers and texts. NaN is an empty field. Texts are made readable
+            (`names.readable`). One that a spreadsheet would compute, such as `=1+1`, follows an
+            apostrophe; a number in a text does not.
+        decimals: the decimals of some columns of numbers.
+    """
     printed = {
         name: frame[name].map(lambda value, n=n: f"{value:.{n}f}", na_action="ignore")
         for name, n in decimals.items()
     }
-    return frame.assign(**printed).to_csv(index=False, lineterminator="\n")
+    texts = frame.assign(**printed).map(_as_text)
+    texts = texts.set_axis([*map(_as_text, texts.columns)], axis="columns")
+    return texts.to_csv(index=False, lineterminator="\n")
+
+
+def _as_text(value: object) -> object:
+    """Returns a text as a spreadsheet may read it; any other value as it is."""
+    if not isinstance(value, str):
+        return value
+    text = readable(value)
+    if not text.lstrip().startswith(_FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def to_markdown(sheet: Sheet) -> str:

@@ -19,6 +19,7 @@ import rich.console
 from rich.text import Text
 
 from twostage_jax.evaluation import metrics, paper
+from twostage_jax.evaluation.names import readable
 from twostage_jax.evaluation.sheets import Cell, Sheet, csv, to_markdown, to_rich
 from twostage_jax.study.approaches import FAMILIES, Approach, Stage1, find, position
 from twostage_jax.study.record import ALL_SCENARIOS, Record, RecordKey
@@ -51,6 +52,9 @@ def find_approaches(
             found[name] = recipes.get(name) or find(name)
         except InputError:
             found[name] = Approach(name, title=name, family="other", stage1=Stage1(name))
+        # A data frame cannot hold what UTF-8 cannot, and a recipe of study.json can.
+        if (title := readable(found[name].title)) != found[name].title:
+            found[name] = dataclasses.replace(found[name], title=title)
         if found[name].family not in FAMILIES:  # of a newer version
             found[name] = dataclasses.replace(found[name], family="other")
     return found
@@ -271,7 +275,7 @@ def write_tables(folder: str | os.PathLike[str], tables: Tables) -> None:
         "tables.md": markdown(tables),
     }
     for name, text in texts.items():
-        write_atomically(Path(folder) / name, text.encode())
+        write_atomically(Path(folder) / name, text.encode(errors="backslashreplace"))
 
 
 def markdown(tables: Tables) -> str:

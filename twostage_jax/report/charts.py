@@ -20,7 +20,6 @@ from twostage_jax.study.approaches import FAMILIES
 
 _SCORES = (*METRICS, "Acc")
 _FEW = 6  # entries that a legend inside a panel has room for
-_ROW = 0.17  # inches per row of a legend
 
 Looks = Mapping[str, Look]
 """How to draw each approach, by name; a chart needs at least those of its data."""
@@ -28,7 +27,7 @@ Curves = Mapping[str, Float[np.ndarray, "epochs 2"]]
 
 
 def title_of(name: str) -> str:
-    """Returns the printed form of a scenario or class."""
+    """Returns the printed form of a scenario."""
     return name.replace("_", " ")
 
 
@@ -238,7 +237,7 @@ def learning_curves(stage1: Curves, stage2: Curves, looks: Looks) -> Figure:
         stage2: curves by approach; empty if no approach has a stage 2.
     """
     stages = [curves for curves in (stage1, stage2) if curves]
-    heights = [max(2.1, 0.4 + _ROW * len(curves)) for curves in stages]
+    heights = [max(2.1, 0.4 + style.ROW * len(curves)) for curves in stages]
     options = {"sharex": True, "height_ratios": heights}
     figure, panels = style.grid(len(stages), 2, sum(heights) + 0.2, **options)
     columns = {"loss": "cross-entropy (nats)", "accuracy": "share of samples"}
@@ -349,16 +348,11 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
         for panel in panels
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    columns = _legend_columns(entries)
+    columns = style.legend_columns(entries)
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
-
-
-def _legend_columns(titles: Collection[str]) -> int:
-    """Returns how many columns of a legend a chart is wide enough for."""
-    inches = 0.45 + 0.068 * max(map(len, titles))
-    return min(5, len(titles), max(1, int(style.WIDTH / inches)))
 
 
 def _legend_height(looks: Collection[Look]) -> float:
     """Returns the height of a legend below a chart, in inches."""
-    return _ROW * -(-len(looks) // _legend_columns([look.title for look in looks]))
+    columns = style.legend_columns([look.title for look in looks])
+    return style.ROW * -(-len(looks) // columns)

@@ -31,7 +31,7 @@ def block(results: Results) -> Confusions:
     first = next(key for key in imbalanced if key.approach == approach)
     chosen = [m for key, m in imbalanced.items() if replace(key, fold=first.fold) == first]
     data = {
-        "classes": [title_of(name) for name in results.settings["classes"]],
+        "classes": results.class_titles,
         "approaches": results.titles,
         "cells": [f"{title_of(scenario)}, ratio {ratio:g}" for scenario, ratio in cells],
         "counts": counts,

@@ -65,6 +65,6 @@ def feature_map(results: Results) -> Block:
         "images) as the head's hidden layer sees it (1,024 units after the ReLU). Stage 2 changes "
         "the head and not the features that it is trained on; this layer shows what changes. Both "
         "panels share one principal component analysis and therefore their axes."
-        f"{fresh * results.settings['fresh_head']}",
-        pictures.feature_map(features, results.settings["classes"]),
+        f"{fresh * results.settings['fresh_head']}{results.numbered_classes}",
+        pictures.feature_map(features, results.class_labels),
     )

@@ -7,14 +7,16 @@ import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
 
+from twostage_jax.report.lettering import labels
 from twostage_jax.study.approaches import FAMILIES, Approach, Style
 from twostage_jax.support.errors import InputError
 
 
 class Look(NamedTuple):
-    """How tables and charts show one approach."""
+    """How charts show one approach."""
 
     title: str
+    """As `lettering.labels` makes it."""
     family: str
     """One of `FAMILIES`."""
     color: str
@@ -85,9 +87,10 @@ def make_looks(approaches: Mapping[str, Approach]) -> dict[str, Look]:
         levels = np.linspace(_DARKEST, _LIGHTEST, len(others) + 2)[1:-1]
         for i, (name, level) in enumerate(zip(others, levels, strict=True)):
             styles[name] = Style(shade(hue, level), markers[i % len(markers)], line)
+    titles = labels([approach.title for approach in approaches.values()], "approach")
     return {
-        name: Look(approach.title, approach.family, *vars(styles[name]).values())
-        for name, approach in approaches.items()
+        name: Look(title, approach.family, *vars(styles[name]).values())
+        for title, (name, approach) in zip(titles, approaches.items(), strict=True)
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import jinja2
 
 from twostage_jax import __version__
+from twostage_jax.evaluation.names import readable
 from twostage_jax.evaluation.sheets import csv
 from twostage_jax.report import (
     confusion,
@@ -21,9 +22,15 @@ from twostage_jax.report import (
     verdict,
 )
 from twostage_jax.report.blocks import Block, Confusions, Picture, Section, Table
+from twostage_jax.report.own_files import publish, require_inside
 from twostage_jax.report.results import Results, read_results
 from twostage_jax.study.folder import StudyFolder
-from twostage_jax.support.files import write_atomically
+
+
+def _printed(value: object) -> object:
+    """Returns what the page prints of a value; what is HTML already stays."""
+    return readable(value) if type(value) is str else value
+
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("twostage_jax.report", "templates"),
@@ -31,6 +38,7 @@ _TEMPLATES = jinja2.Environment(
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    finalize=_printed,
 )
 _TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
 
@@ -42,6 +50,8 @@ def write_report(
     beside: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Writes the report of a study as far as it has come; equal folders give equal bytes.
+
+    Of the files in the report's folder, only those that an earlier drawing wrote are removed.
 
     Args:
         folder: the study's folder, with `study.json` and `records`.
@@ -56,19 +66,17 @@ def write_report(
     Raises:
         InputError: no study lies there, or one that is damaged or mixed with another; `beside`
             is no such study, or has no partition in common with this one; the style of an
-            approach cannot be drawn.
+            approach cannot be drawn; a symbolic link leads out of the study's folder.
         OSError: the disk is full, the folder is read-only, ...; each file is whole or untouched.
     """
+    target = StudyFolder(folder).report
+    require_inside(target)  # before the minute that a large study takes to draw
     results = read_results(Path(folder))
     other = None if beside is None else precision.read_beside(results, Path(beside))
     files = render(results, None if results.complete else refresh, other)
-    target = StudyFolder(folder).report
-    # The page is written last, so that its figures are never older than the page.
-    for name, text in sorted(files.items(), key=lambda item: item[0].endswith(".html")):
-        write_atomically(target / name, text.encode())
-    for path in [*target.glob("*.svg"), *target.glob("*.csv")]:
-        if path.name not in files:  # of an earlier state of the study
-            path.unlink(missing_ok=True)
+    # What UTF-8 cannot hold is escaped, as `readable` does.
+    encoded = {name: text.encode(errors="backslashreplace") for name, text in files.items()}
+    publish(target, encoded)
     return target / "index.html"
 
 
@@ -78,7 +86,7 @@ def render(results: Results, refresh: int | None, other: Results | None = None) 
     `other` is the study that differs in precision only, if there is one to compare with.
     """
     files = {"metrics.csv": csv(results.scores)}
-    with style.quiet():
+    with style.quiet([*results.class_labels, *(look.title for look in results.looks.values())]):
         sections = [
             verdict.section(results),
             paper_figures.section(results),

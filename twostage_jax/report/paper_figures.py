@@ -138,13 +138,12 @@ def _images(results: Results) -> list[Block]:
             ),
             flow,
         ]
-    classes = results.settings["classes"]
     pair: Block = Notice("Fig. 1 is absent: this study does not use SMOTE on images.")
     if len(images.pair):
         pair = Picture(
             "fig1-smote",
             "Fig. 1: SMOTE between two real images",
-            f"A training image of class {charts.title_of(classes[images.pair_class])} and "
+            f"A training image of class {results.class_titles[images.pair_class]} and "
             f"one of its {results.settings['k_neighbors']} nearest neighbors, as in the study, "
             "with the images that interpolation makes between them.",
             pictures.smote(images.pair),
@@ -152,8 +151,9 @@ def _images(results: Results) -> list[Block]:
     samples = Picture(
         "fig3-samples",
         "Fig. 3: samples, one row per class",
-        f"{images.samples.shape[1]} images of each class, reduced in size.",
-        pictures.samples(images.samples, classes),
+        f"{images.samples.shape[1]} images of each class, reduced in size."
+        f"{results.numbered_classes}",
+        pictures.samples(images.samples, results.class_labels),
     )
     return [pair, flow, samples]
 

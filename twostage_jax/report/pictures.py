@@ -45,7 +45,7 @@ def samples(images: UInt8[np.ndarray, "classes n h w 3"], names: Sequence[str]) 
     figure, ((panel,),) = style.grid(1, 1, style.WIDTH * 0.8 * sheet.shape[0] / sheet.shape[1])
     _show(panel, sheet)
     centers = np.arange(classes) * (height + gap) + height / 2
-    panel.set_yticks(centers, [name.replace("_", " ") for name in names])
+    panel.set_yticks(centers, names)
     panel.tick_params(length=0)
     return figure
 
@@ -97,7 +97,9 @@ def data_flow() -> Figure:
 
 def feature_map(features: FigureFeatures, names: Sequence[str]) -> Figure:
     """Draws the hidden layer's activations of test images before and after stage 2."""
-    figure, (panels,) = style.grid(1, 2, 4.3)
+    columns = style.legend_columns(names, most=4)
+    below = style.ROW * max(0, -(-len(names) // columns) - 2)  # two rows of a legend have room
+    figure, (panels,) = style.grid(1, 2, 4.3 + below)
     both = np.concatenate([features.before, features.after])
     # Both panels are one square around all points, so that distances are comparable.
     center = (both.max(axis=0) + both.min(axis=0)) / 2
@@ -110,16 +112,17 @@ def feature_map(features: FigureFeatures, names: Sequence[str]) -> Figure:
                 own[:, 0],
                 own[:, 1],
                 s=11,
-                marker=style.MARKERS[label % len(style.MARKERS)],
+                # Colors turn round before markers, which then are others for the same color.
+                marker=style.MARKERS[(label + label // len(style.COLORS)) % len(style.MARKERS)],
                 color=style.COLORS[label % len(style.COLORS)],
                 alpha=0.75,
                 linewidths=0,
-                label=name.replace("_", " "),
+                label=name,
             )
         panel.set(title=title, xlim=center[0] + [-reach, reach], ylim=center[1] + [-reach, reach])
         panel.set_box_aspect(1)
         panel.set_xlabel(f"component 1 ({features.variance[0]:.0%} of variance)")
     panels[0].set_ylabel(f"component 2 ({features.variance[1]:.0%})")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return figure

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pandas as pd
 
+from twostage_jax.evaluation.names import readable
 from twostage_jax.evaluation.tables import find_approaches
 from twostage_jax.report.blocks import Block, Notice, Section, Table, Text, make_table
 from twostage_jax.report.charts import title_of
@@ -103,7 +104,7 @@ def _gaps(results: Results) -> list[Block]:
             )
         )
     rows = [(key, "missing", "") for key in results.missing or []]
-    rows += [(record.key, "failed", record.reason) for record in results.failed]
+    rows += [(record.key, "failed", readable(record.reason)) for record in results.failed]
     if not rows:
         if results.missing == []:
             blocks.append(Text((f"All {len(results.done):,} records are there and done.",)))
@@ -149,5 +150,5 @@ def _settings(results: Results) -> Table:
 
 def _short(value) -> str:
     """Returns a setting as printed; of a checksum, the first 16 digits are enough."""
-    text = " x ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = readable(" x ".join(map(str, value)) if isinstance(value, list) else str(value))
     return f"{text[:16]}..." if len(text) > 32 else text

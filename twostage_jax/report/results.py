@@ -1,14 +1,17 @@
 """What a study's folder holds: read, checked and scored once for all parts of the report."""
 
 import dataclasses
+import os
 from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
 
 from twostage_jax.evaluation import paper
+from twostage_jax.evaluation.names import class_titles
 from twostage_jax.evaluation.statistics import find_proposed
 from twostage_jax.evaluation.tables import Tables, find_approaches, make_tables
+from twostage_jax.report.lettering import labels
 from twostage_jax.report.looks import Look, make_looks
 from twostage_jax.study.approaches import Approach
 from twostage_jax.study.figure_data import (
@@ -81,6 +84,27 @@ class Results:
         return {name: approach.title for name, approach in self.approaches.items()}
 
     @cached_property
+    def class_titles(self) -> list[str]:
+        """The title of each class, by label."""
+        return class_titles(self.settings["classes"])
+
+    @cached_property
+    def class_labels(self) -> list[str]:
+        """How charts name each of `class_titles`."""
+        return labels(self.class_titles, "label")
+
+    @property
+    def numbered_classes(self) -> str:
+        """A sentence on the classes that charts number for want of letters; empty without any."""
+        pairs = zip(self.class_labels, self.class_titles, strict=True)
+        told = [
+            f"{label} is {title}"
+            for label, title in pairs
+            if label.startswith("label ") and not title.startswith("label ")
+        ]
+        return f" No installed font has all letters: {', '.join(told)}." if told else ""
+
+    @cached_property
     def looks(self) -> dict[str, Look]:
         """How charts show each of `approaches`."""
         return make_looks(self.approaches)
@@ -109,7 +133,8 @@ def read_results(folder: Path) -> Results:
             f"found no study.json in {folder}; expected the folder of a study, such as "
             "results/demo-digits; check the path"
         )
-    records = read_records(paths.records) if paths.records.exists() else []
+    # A folder that is not there yet is a study that has hardly begun; a dead link is an error.
+    records = read_records(paths.records) if os.path.lexists(paths.records) else []
     for record in records:
         if record.settings_hash != description.settings_hash:
             raise InputError(

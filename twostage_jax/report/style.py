@@ -2,11 +2,13 @@
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from twostage_jax.report.lettering import families, hushed, width
 
 # For classes, scenarios and ratios (Okabe and Ito, 2008, without their yellow).
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#999999")
@@ -15,8 +17,10 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH = 7.2
 """Width of every chart in inches: the page shows it at the width of its column."""
 
+ROW = 0.17
+"""Height of a row of a legend, in inches."""
+
 _RC = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,
@@ -45,9 +49,15 @@ _RC = {
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Applies the style to charts that are made and saved inside the block."""
-    with matplotlib.rc_context(_RC):
+def quiet(texts: Iterable[str] = ()) -> Iterator[None]:
+    """Applies the style to charts that are made and saved inside the block.
+
+    Args:
+        texts: the labels that users named; other fonts help out where the common one lacks their
+            letters.
+    """
+    with hushed(), matplotlib.rc_context(_RC):
+        matplotlib.rcParams["font.family"] = families(texts)
         yield
 
 
@@ -62,6 +72,12 @@ def grid(rows: int, columns: int, height: float, **options) -> tuple[Figure, lis
     """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
+
+
+def legend_columns(titles: Collection[str], most: int = 5) -> int:
+    """Returns how many columns of a legend a chart is wide enough for, at most `most`."""
+    inches = 0.45 + 0.068 * max(map(width, titles))
+    return min(most, len(titles), max(1, int(WIDTH / inches)))
 
 
 def svg(figure: Figure) -> str:
