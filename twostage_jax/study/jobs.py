@@ -118,7 +118,7 @@ def pending(groups: Iterable[Group], folder: StudyFolder) -> list[Group]:
     Raises:
         InputError: a record is damaged.
     """
-    return [group for group in groups if not all(is_recorded(network, folder) for network in group)]
+    return [group for group in groups if not all(map(folder.is_done, record_keys(group)))]
 
 
 def image_passes(groups: Iterable[Group], epochs: int) -> int:

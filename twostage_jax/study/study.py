@@ -28,6 +28,7 @@ from twostage_jax.study.folder import (
     Description,
     StudyFolder,
     read_description,
+    read_records,
     record_path,
     write_description,
     write_record,
@@ -48,6 +49,16 @@ from twostage_jax.training.protocol import Protocol, complete_settings
 from twostage_jax.training.trainer import Progress, Trainer
 
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+
+
+def _differences(there: dict, here: dict) -> list[str]:
+    """What differs between the settings of a folder or a record and those of a study, in words."""
+    old, new = complete_settings(there), complete_settings(here)
+    return [
+        f"{name} is {old.get(name)!r} there and {new.get(name)!r} here"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
 
 
 class GroupDone(NamedTuple):
@@ -126,25 +137,34 @@ class Study:
         return make_groups(self.networks, members, self.protocol.batch_size)
 
     def check_folder(self) -> Description:
-        """Checks that the study's folder, if there is one, is this study's.
+        """Checks that the study's folder, if there is one, is this study's, and so every record.
 
         Returns:
             its description as it stands there. Where an earlier version wrote it, its settings
             may lack some; records that are added bear the same.
 
         Raises:
-            InputError: it holds a study with other settings or other recipes; the message names
-                them.
+            InputError: it holds a study with other settings or other recipes, or a record that is
+                damaged, misplaced or of other settings; the message names them.
+            OSError: a file is unreadable.
         """
         there = read_description(self.folder.path)
+        records = read_records(self.folder.records) if self.folder.records.exists() else []
         if there is None:
-            return Description(settings=self.settings)
-        old, new = complete_settings(there.settings), complete_settings(self.settings)
-        different = [
-            f"{name} is {old.get(name)!r} there and {new.get(name)!r} here"
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name)
-        ]
+            # The records of a folder whose description was lost tell whose they are.
+            settings = records[0].settings if records else self.settings
+            if _differences(settings, self.settings):
+                settings = self.settings
+            there = Description(settings=settings)
+        for record in records:
+            if record.settings_hash != there.settings_hash:
+                different = _differences(record.settings, there.settings)
+                raise InputError(
+                    f"{self.folder.record(record.key)} is a record of other settings "
+                    f"({'; '.join(different) or 'its settings_hash differs'}); move it away, or "
+                    "name another folder with --output"
+                )
+        different = _differences(there.settings, self.settings)
         recipes = there.recipes
         different += [
             f"the recipe of approach {own.name} is another one"
