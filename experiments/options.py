@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import tyro
 
 from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
@@ -210,12 +211,27 @@ def _require_names(options: Options) -> None:
             raise InputError(f"--{name} names none, at least one expected")
 
 
+# Beyond what any data and device can hold; what this data and this device hold is checked by
+# `reproduce` before anything is trained.
+_MOST = {
+    "image-size": 4096,
+    "images-per-class": 10**7,
+    "members": 10_000,
+    "width": 32.0,
+    "epochs": 100_000,
+    "batch-size": 65_536,
+    "learning-rate": 1e38,
+    "epsilon": 1e38,
+    "k-neighbors": 10_000,
+}
+
+
 def _require_numbers(options: Options) -> None:
     for ratio in options.ratios:
-        if not 1 <= ratio < float("inf"):
-            raise InputError(f"imbalance ratio {ratio:g} found, 1 or more expected")
+        if not 1 <= ratio <= 1e6:
+            raise InputError(f"imbalance ratio {ratio:g} found, 1 or more expected (to 1e6)")
     if not 1 <= options.folds <= FOLDS:
-        raise InputError(f"--folds {options.folds} found, 1 to {FOLDS} expected")
+        raise InputError(f"--folds {str(options.folds)[:40]} found, 1 to {FOLDS} expected")
     protocol = options.protocol
     positive = {
         "image-size": options.image_size,
@@ -229,8 +245,13 @@ def _require_numbers(options: Options) -> None:
         "k-neighbors": protocol.k_neighbors,
     }
     for name, value in positive.items():
-        if not 0 < value < float("inf"):
-            raise InputError(f"--{name} {value:g} found, a number above 0 expected")
+        if not 0 < value <= (most := _MOST[name]):
+            raise InputError(
+                f"--{name} {str(value)[:40]} found, a number above 0 and at most {most:g} expected"
+            )
+    for name in ("learning-rate", "epsilon"):
+        if np.float32(positive[name]) == 0:
+            raise InputError(f"--{name} {positive[name]:g} found, 1e-45 or more expected")
     for name in ("decay", "bn_momentum"):
         if not 0 <= (value := getattr(protocol, name)) < 1:
             flag = name.replace("_", "-")

@@ -6,7 +6,6 @@
 
 import logging
 import platform
-import resource
 import shlex
 import sys
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from experiments.command import run_command
+from experiments.command import peak_memory, run_command
 from experiments.options import PROGRAM, Options, chosen, parse
 from experiments.progress import run_and_show
 from experiments.report import LiveReport
@@ -33,22 +32,42 @@ from twostage_jax.support.errors import InputError
 _INTERRUPTED = "interrupted; the same command resumes the study"
 _AGAIN = "; finished records are kept: mend this, then the same command resumes the study"
 
+# What the environment may set in JAX, and networks are trained without. A study's settings say
+# nothing of it; `--precision` is the choice that there is.
+_NUMERICS = {
+    "jax_enable_x64": False,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_disable_jit": False,
+    "jax_debug_nans": False,
+    "jax_debug_infs": False,
+}
 
-def main(arguments: Sequence[str] | None = None) -> int:
+
+def main(arguments: Sequence[str] | None = None, *, leave: bool = False) -> int:
     """Runs a command line and returns its exit status.
 
-    0: all is done. 1: a network did not train; the others did. 2: bad input, or a machine that
+    0: all is done. 1: a record in scope is failed or missing. 2: bad input, or a machine that
     cannot go on. 130: interrupted.
+
+    Args:
+        arguments: by default those of this process.
+        leave: as for `run_command`.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Orbax logs the traceback of an error before it raises it; one line is printed here.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
-    return run_command(partial(start, arguments), _INTERRUPTED, _AGAIN)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return run_command(partial(start, arguments), _INTERRUPTED, _AGAIN, leave=leave)
 
 
 def start(arguments: Sequence[str]) -> int:
     """Reads the options, chooses the device and runs the study."""
     preset, accelerator = chosen(arguments)
+    for name, value in _NUMERICS.items():
+        jax.config.update(name, value)
     use_accelerator(accelerator)
     default = "demo" if jax.default_backend() == "cpu" else "paper"
     options = parse(arguments, preset or default)
@@ -80,8 +99,13 @@ def use_accelerator(accelerator: str) -> None:
         jax.config.update("jax_platforms", "cpu")
     try:
         found = jax.local_devices()
-    except RuntimeError as error:
-        raise InputError(f"JAX cannot start: {error}") from error
+    except Exception as error:  # a platform that is not there: an AssertionError, or another
+        reason = str(error).splitlines()[0] if str(error) else "it does not say why"
+        named = jax.config.jax_platforms or "none"
+        raise InputError(
+            f"JAX cannot start ({reason}); JAX_PLATFORMS names {named}: unset it or name a "
+            "platform of this machine there, or choose --accelerator cpu"
+        ) from error
     if accelerator not in ("auto", found[0].platform):
         names = ", ".join(sorted({f"{d.platform} ({d.device_kind})" for d in found}))
         extra = "jax[cuda12]" if accelerator == "gpu" else "jax[tpu]"
@@ -130,6 +154,7 @@ def reproduce(console: Console, options: Options, command: str) -> int:
         known = "not known here" if memory is None else f"{memory / 2**30:.2f} GiB"
         console.print(f"device memory: {known}")
         return 0
+    study.remove_litter([group for group in groups if group not in waiting])
     study.open(command)
     started = time.perf_counter()
     report = LiveReport(study.folder.path, partial(console.print, style="bold red"))
@@ -155,9 +180,9 @@ def make_study(options: Options) -> Study:
 def finish(
     console: Console, study: Study, options: Options, report: LiveReport, started: float
 ) -> int:
-    """Writes and prints tables and report; returns how many records of the scope are failed."""
+    """Writes and prints tables and report; returns how many records are failed or missing."""
     # The tables hold all records of the folder: parts of a study add up.
-    records = read_records(study.folder.records)
+    records = read_records(study.folder.records) if study.folder.records.exists() else []
     description = study.check_folder()
     made = tables.make_tables(
         records,
@@ -172,19 +197,25 @@ def finish(
     # Rich would cut off columns where it finds no terminal and assumes a width of 80.
     Console(highlight=False, width=max(console.width, 120)).print(tables.screen(made))
     page = report.draw()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak *= 1 if sys.platform == "darwin" else 1024
     console.print(
         f"{time.perf_counter() - started:.0f} s; peak memory of the process "
-        f"{peak / 1e9:.2f} GB; results in {study.folder.path}"
+        f"{peak_memory() / 1e9:.2f} GB; results in {study.folder.path}"
         + (f", the report to look at: {page}" if page else "")
     )
     scope = set(record_keys(study.networks))
     failed = sum(record.status == "failed" for record in records if record.key in scope)
     if failed:
         console.print(f"{failed} records failed, see tables.md there", style="bold red")
-    return failed
+    # Somebody may remove files while the study runs, and after they were read.
+    missing = sum(not study.folder.record(key).exists() for key in scope)
+    if missing:
+        console.print(
+            f"{missing} of {len(scope)} records are missing in {study.folder.path}; the same "
+            "command makes them again",
+            style="bold red",
+        )
+    return failed + missing
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(leave=True))

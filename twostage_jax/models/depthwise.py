@@ -136,7 +136,7 @@ def _towards_taps_by_sample(
         ], None
 
     _, height, _, channels = gradient.shape
-    start = [jnp.zeros((height, channels))] * 9
+    start = [jnp.zeros((height, channels), jnp.float32)] * 9
     sums, _ = jax.lax.scan(add_sample, start, (padded, gradient))
     return jnp.stack([jnp.sum(total, 0) for total in sums])
 

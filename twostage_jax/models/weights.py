@@ -12,6 +12,7 @@ import http.client
 import re
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import write_atomically
 
 Shape = tuple[int, ...]
+
+_LISTED = 4  # differences in a message
+_MOST_INFLATED = 1000  # bytes of tensors per byte of a file, which may be compressed
 
 # Our names of a batch norm's arrays -> Keras's.
 NORM = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
@@ -171,12 +175,15 @@ class KerasWeights:
                 problems.append(f"'{keras_name}' is not finite")
             else:
                 arrays[name] = tensor.reshape(shape)
-        problems += [f"'{foreign}' is not part of it" for foreign in tensors]
+        problems += [f"'{foreign[:60]}' is not part of it" for foreign in tensors]
         if not problems:
             return arrays
+        listed = "; ".join(problems[:_LISTED])
+        if len(problems) > _LISTED:
+            listed += f"; and {len(problems) - _LISTED} more of {len(problems)} differences"
         message = (
             f"{path} is not Keras's {self.title} of width {width:g} without its classifier: "
-            f"{'; '.join(problems)}; download {self.file.format('*')} again"
+            f"{listed}; download {self.file.format('*')} again"
         )
         if (found := self.width_of(shapes)) not in (None, width):
             message = (
@@ -196,19 +203,37 @@ class KerasWeights:
 
     def _read(self, path: Path) -> dict[str, np.ndarray]:
         """Reads the tensors of a Keras HDF5 file by `layer/weight`."""
-        tensors = {}
+        tensors, bytes_left = {}, path.stat().st_size * _MOST_INFLATED
         try:
             with h5py.File(path) as opened:
                 file: Any = opened  # h5py's own types know no groups by name
+                if (layout := _other_layout(file)) is not None:
+                    raise InputError(
+                        f"{path} holds {layout}, weights in the layout of Keras 2 without the "
+                        f"classifier expected; pass {self.file.format('*')} as Keras publishes it"
+                    )
                 for layer in file.attrs["layer_names"]:
                     for weight in file[layer].attrs["weight_names"]:
                         dataset = file[layer][weight]  # its name: /layer/[.../]weight[:0]
                         parts = dataset.name.removesuffix(":0").split("/")
                         name = self._renamed(f"{parts[1]}/{parts[-1]}")
+                        # A damaged or hostile file may claim terabytes.
+                        bytes_left -= dataset.size * max(4, dataset.dtype.itemsize)
+                        if bytes_left < 0:
+                            raise ValueError(f"{dataset.name} claims the shape {dataset.shape}")
                         tensors[name] = np.asarray(dataset, np.float32)
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except InputError:
+            raise
+        # h5py's exceptions for damaged bytes are of any kind.
+        except Exception as error:
+            if zipfile.is_zipfile(path):
+                raise InputError(
+                    f"{path} is a ZIP archive, as model.save('x.keras') of Keras 3 writes; a Keras "
+                    f"2 HDF5 file expected: pass {self.file.format('*')} as Keras publishes it"
+                ) from error
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise InputError(
-                f"{path} is not a whole Keras HDF5 weights file ({error}); download "
+                f"{path} is not a whole Keras HDF5 weights file ({reason}); download "
                 f"{self.file.format('*')} again"
             ) from error
         return tensors
@@ -216,6 +241,17 @@ class KerasWeights:
     def _renamed(self, name: str) -> str:
         layer, weight = name.split("/")
         return f"{self.layer_name(layer)}/{weight}"
+
+
+def _other_layout(file: Any) -> str | None:
+    """What an HDF5 file of Keras holds that is not in the layout of published weights."""
+    if "layer_names" in file.attrs:
+        return None
+    if "model_weights" in file:
+        return "a whole model (model.save of Keras 2, or its .h5 form)"
+    if {"layers", "_layer_checkpoint_dependencies"} & set(file) or "vars" in file:
+        return "weights in the layout of Keras 3 (save_weights to .weights.h5)"
+    return None
 
 
 def _download(url: str, path: Path, sha256: str | None) -> None:

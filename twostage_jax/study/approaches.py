@@ -100,7 +100,7 @@ class Approach:
         The recipe need not be possible here: its sampler may be registered elsewhere.
 
         Raises:
-            InputError: the recipe has a field that this version does not know.
+            InputError: the recipe has a field that this version does not know, or a damaged one.
         """
         parts = {"stage1": Stage1, "stage2": Stage2, "style": Style}
         values: dict[str, Any] = dict(fields)
@@ -108,7 +108,15 @@ class Approach:
             for part, kind in parts.items():
                 if values.get(part) is not None:
                     values[part] = kind(**values[part])
-            return cls(name, **values)
+            approach = cls(name, **values)
+            samplers = [stage.sampler for stage in (approach.stage1, approach.stage2) if stage]
+            optional = [*samplers, approach.correction]
+            texts = [approach.title, approach.family, *filter(None, optional)]
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError("a text is not one")
+            if not isinstance(approach.stage1, Stage1) or not NAME.fullmatch(name):
+                raise TypeError("it has no stage 1, or no possible name")
+            return approach
         except TypeError as error:
             raise InputError(
                 f"the recipe of approach '{name}' cannot be read ({error}); a newer version may "

@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,15 @@ from safetensors import SafetensorError, safe_open
 from twostage_jax.study.approaches import Approach
 from twostage_jax.study.record import TENSORS, Record, RecordKey
 from twostage_jax.support.errors import InputError
-from twostage_jax.support.files import write_atomically
+from twostage_jax.support.files import checksum, write_atomically
+from twostage_jax.training.protocol import Protocol
 
 FORMAT = 2
 """Of `study.json`. Version 1 had no number and no recipes of approaches."""
 
-_RECORD_FORMAT = "twostage_jax record 1"  # raise the number when the fields change
+# Raise the number when the fields change. Records of format 1 have no checksum.
+_RECORD_FORMAT = "twostage_jax record 2"
+_RECORD_FORMATS = ("twostage_jax record 1", _RECORD_FORMAT)
 _SUFFIX = ".safetensors"
 
 
@@ -146,20 +150,52 @@ def read_description(folder: str | os.PathLike[str]) -> Description | None:
     try:
         fields = dict(json.loads(path.read_text()))
         number = fields.get("format", 1)
-        if not isinstance(fields["settings"], dict):
-            raise TypeError("its settings are not a table")
+        if isinstance(number, int) and number > FORMAT:
+            raise InputError(
+                f"{path} has the format {number}, this version reads 1 to {FORMAT}; use the "
+                "version that wrote it"
+            )
         description = Description(**{name: fields[name] for name in known & fields.keys()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _require_types(description, number)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if "use the version" in str(error):
+            raise
         raise InputError(
-            f"{path} does not describe a study ({error}); expected one that this program wrote; "
-            "name another folder"
+            f"{path} does not describe a study ({str(error)[:200]}); expected one that this "
+            "program wrote; name another folder, or delete the file: the same command writes it "
+            "anew"
         ) from error
-    if number not in range(1, FORMAT + 1):
-        raise InputError(
-            f"{path} has the format {number!r}, this version reads 1 to {FORMAT}; use the version "
-            "that wrote it"
-        )
     return description
+
+
+def _require_types(description: Description, number: object) -> None:
+    """Checks the type of every field, and of what lies in it, as far as anything reads it."""
+    if isinstance(number, bool) or number not in range(1, FORMAT + 1):
+        raise TypeError(f"its format is {number!r}")
+    kinds = {"settings": (dict, object), "class_counts": (list, int), "source": (str, str)}
+    kinds |= {"commands": (list, str), "records": (list, str), "approaches": (dict, dict)}
+    for name, (outer, inner) in kinds.items():
+        value = getattr(description, name)
+        items = value.values() if isinstance(value, dict) else value
+        if not isinstance(value, outer) or not all(isinstance(item, inner) for item in items):
+            raise TypeError(f"its {name} is {str(value)[:60]!r}")
+    for name, kind in _SETTINGS.items():
+        value = description.settings.get(name, kind[0]())
+        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind):
+            raise TypeError(f"its setting {name} is {str(value)[:60]!r}")
+    for name, inner in (("classes", str), ("image_size", int)):
+        if not all(isinstance(item, inner) for item in description.settings.get(name, [])):
+            raise TypeError(f"its setting {name} is {str(description.settings[name])[:60]!r}")
+    _ = description.keys, description.recipes
+
+
+_SETTINGS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("dataset", "fingerprint", "weights"), (str,)),
+    **dict.fromkeys(("classes", "image_size"), (list,)),
+    **{field.name: (type(field.default),) for field in dataclasses.fields(Protocol)},
+    **dict.fromkeys(("width", "learning_rate", "decay", "epsilon", "bn_momentum"), (float, int)),
+}
+"""The types of the settings that JSON gives back; a setting that is not named may have any."""
 
 
 def write_description(folder: str | os.PathLike[str], description: Description) -> None:
@@ -189,15 +225,16 @@ def write_record(records: str | os.PathLike[str], record: Record) -> Path:
         if field.name not in TENSORS
     }
     fields |= {"format": _RECORD_FORMAT, "key": dataclasses.asdict(record.key)}
+    # safetensors takes the bytes of a strided array as they lie in memory, and stores nonsense.
+    tensors = {name: np.ascontiguousarray(getattr(record, name)) for name in TENSORS}
     try:
+        fields["checksum"] = checksum(tensors, json.dumps(fields, sort_keys=True))
         text = json.dumps(fields, sort_keys=True)
     except TypeError as error:
         raise InputError(
             f"record {record.key}: {error}; expected settings of numbers, strings, lists and "
             "dicts; convert them"
         ) from error
-    # safetensors takes the bytes of a strided array as they lie in memory, and stores nonsense.
-    tensors = {name: np.ascontiguousarray(getattr(record, name)) for name in TENSORS}
     path = Path(records) / record_path(record.key)
     # One metadata entry: safetensors keeps several in random order, and files would differ.
     write_atomically(path, safetensors.numpy.save(tensors, metadata={"record": text}))
@@ -208,20 +245,31 @@ def read_record(path: str | os.PathLike[str]) -> Record:
     """Reads and validates one record.
 
     Raises:
-        InputError: the file is truncated or is not a record of this version.
+        InputError: the file is truncated, damaged (its checksum tells) or is not a record of this
+            version.
         OSError: the file is missing or unreadable.
     """
     path = Path(path)
+    path.open("rb").close()  # safetensors calls every file that it cannot open missing
     try:
         with safe_open(path, framework="numpy") as file:
             fields = json.loads((file.metadata() or {}).get("record", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if fields.pop("format", None) != _RECORD_FORMAT:
+        if (number := fields.get("format")) not in _RECORD_FORMATS:
             raise InputError(f"its format is not '{_RECORD_FORMAT}'")
+        stated = fields.pop("checksum") if number == _RECORD_FORMAT else None
+        text = json.dumps(fields, sort_keys=True)
+        del fields["format"]
         fields["key"] = RecordKey(**fields["key"])
-        return Record(**fields, **tensors)
+        record = Record(**fields, **tensors)
+        if stated is not None and stated != checksum(tensors, text):
+            raise InputError("its checksum is another one: the file was altered")
+        return record
     # Missing or unknown fields are TypeErrors; bad JSON and InputErrors are ValueErrors.
-    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (
+        *(SafetensorError, AttributeError, KeyError, TypeError, ValueError),
+        *(OverflowError, RecursionError, MemoryError),
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"{path} is not a whole record ({reason}); expected a file that this version wrote; "
@@ -230,7 +278,10 @@ def read_record(path: str | os.PathLike[str]) -> Record:
 
 
 def read_records(records: str | os.PathLike[str]) -> list[Record]:
-    """Reads every record of a folder of records, sorted by key; temporary files are ignored.
+    """Reads every record of a folder of records, sorted by key; hidden files are ignored.
+
+    macOS leaves `._x` beside a file `x` on the disks of other systems, and a killed process its
+    temporary files.
 
     Raises:
         InputError: the folder is missing, a file is not a whole record, or a record lies where
@@ -241,7 +292,7 @@ def read_records(records: str | os.PathLike[str]) -> list[Record]:
     if not folder.is_dir():
         raise InputError(f"found no folder {folder}; expected a study's records; check the path")
     found = []
-    for path in folder.rglob(f"*{_SUFFIX}"):
+    for path in _record_files(folder):
         record = read_record(path)
         if path.relative_to(folder) != record_path(record.key):
             raise InputError(
@@ -250,3 +301,16 @@ def read_records(records: str | os.PathLike[str]) -> list[Record]:
             )
         found.append(record)
     return sorted(found, key=lambda record: record.key)
+
+
+def _record_files(folder: Path) -> Iterator[Path]:
+    """The files of records below a folder; one whose list is refused is an OSError, not empty."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.endswith(_SUFFIX) and not name.startswith("."):
+                yield Path(parent, name)

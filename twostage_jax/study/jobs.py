@@ -118,8 +118,7 @@ def pending(groups: Iterable[Group], folder: StudyFolder) -> list[Group]:
     Raises:
         InputError: a record is damaged.
     """
-    keys = {group: [key for network in group for key in network.keys] for group in groups}
-    return [group for group, own in keys.items() if not all(map(folder.is_done, own))]
+    return [group for group in groups if not all(map(folder.is_done, record_keys(group)))]
 
 
 def image_passes(groups: Iterable[Group], epochs: int) -> int:

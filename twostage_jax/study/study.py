@@ -6,8 +6,11 @@ epoch, records are written when their group is done: a study may be stopped at a
 started again.
 """
 
+import contextlib
 import hashlib
+import os
 import platform
+import re
 import shutil
 import time
 import warnings
@@ -15,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -28,6 +31,8 @@ from twostage_jax.study.folder import (
     Description,
     StudyFolder,
     read_description,
+    read_records,
+    record_key,
     record_path,
     write_description,
     write_record,
@@ -36,18 +41,33 @@ from twostage_jax.study.jobs import (
     Group,
     Network,
     Scope,
+    image_passes,
     list_networks,
     make_groups,
+    pending,
     record_keys,
     shown_record,
 )
 from twostage_jax.study.plans import Plans
-from twostage_jax.study.run import GroupResult, Provenance, run_group
+from twostage_jax.study.run import Provenance, run_group
 from twostage_jax.support.errors import InputError
+from twostage_jax.support.files import FileLock, read_note, remove_temporary
 from twostage_jax.training.protocol import Protocol, complete_settings
-from twostage_jax.training.trainer import Progress, Trainer
+from twostage_jax.training.trainer import Advance, Progress, Trainer
+
+Result = TypeVar("Result")
 
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+
+
+def _differences(there: dict, here: dict) -> list[str]:
+    """What differs between the settings of a folder or a record and those of a study, in words."""
+    old, new = complete_settings(there), complete_settings(here)
+    return [
+        f"{name} is {old.get(name)!r} there and {new.get(name)!r} here"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
 
 
 class GroupDone(NamedTuple):
@@ -126,26 +146,36 @@ class Study:
         return make_groups(self.networks, members, self.protocol.batch_size)
 
     def check_folder(self) -> Description:
-        """Checks that the study's folder, if there is one, is this study's.
+        """Checks that the study's folder, if there is one, is this study's, and so every record.
 
         Returns:
             its description as it stands there. Where an earlier version wrote it, its settings
             may lack some; records that are added bear the same.
 
         Raises:
-            InputError: it holds a study with other settings or other recipes; the message names
-                them.
+            InputError: it holds a study with other settings or other recipes, or a record that is
+                damaged, misplaced or of other settings; the message names them.
+            OSError: a file is unreadable.
         """
         there = read_description(self.folder.path)
+        records = read_records(self.folder.records) if self.folder.records.exists() else []
         if there is None:
-            return Description(settings=self.settings)
-        old, new = complete_settings(there.settings), complete_settings(self.settings)
-        different = [
-            f"{name} is {old.get(name)!r} there and {new.get(name)!r} here"
-            for name in sorted((old.keys() | new.keys()) - {"fingerprint"})
-            if old.get(name) != new.get(name)
-        ]
-        if old.get("fingerprint") != new["fingerprint"]:
+            # The records of a folder whose description was lost tell whose they are.
+            settings = records[0].settings if records else self.settings
+            if _differences(settings, self.settings):
+                settings = self.settings
+            there = Description(settings=settings)
+        for record in records:
+            if record.settings_hash != there.settings_hash:
+                different = _differences(record.settings, there.settings)
+                raise InputError(
+                    f"{self.folder.record(record.key)} is a record of other settings "
+                    f"({'; '.join(different) or 'its settings_hash differs'}); move it away, or "
+                    "name another folder with --output"
+                )
+        images = {"fingerprint": self.settings["fingerprint"]}
+        different = _differences(there.settings | images, self.settings)
+        if there.settings.get("fingerprint") != images["fingerprint"]:
             different.insert(0, self._changed_images(there))
         recipes = there.recipes
         different += [
@@ -218,6 +248,8 @@ class Study:
     ) -> Iterator[GroupDone]:
         """Trains and records some of the study's groups, one after another.
 
+        A group that another process trains is left until all others are done. It is then taken up
+        when that process ends, and counts as done if the process has recorded it.
         Where a device runs out of memory, the group and all that follow are halved, with a warning.
 
         Args:
@@ -236,28 +268,83 @@ class Study:
             versions=self._versions,
             device=jax.local_devices()[0].device_kind,
         )
-        run = partial(self._run_group, provenance=provenance, progress=progress)
-        for group, result, seconds in run_halving(groups, run):
-            for record in result.records:
-                # A group may be trained again for another of its records.
-                if not self.folder.is_done(record.key):
-                    write_record(self.folder.records, record)
-            if result.features is not None and not self.folder.features.exists():
-                write_figure_data(self.folder.path, result.features)
-            shutil.rmtree(self._checkpoint_folder(group), ignore_errors=True)
-            failed = sum(record.status == "failed" for record in result.records)
-            yield GroupDone(group, failed, seconds)
+        left: list[Group] = []
 
-    def _run_group(self, group: Group, provenance: Provenance, progress: Progress) -> GroupResult:
-        return run_group(
-            self.trainer,
-            self.plans,
-            group,
-            self._checkpoint_folder(group),
-            provenance,
-            shown=shown_record(self.networks),
-            progress=progress,
+        def run(group: Group, wait: bool) -> int | None:
+            folder = self._checkpoint_folder(group)
+            note = {"study": str(self.folder.path.resolve())}
+            lock = FileLock(_lock_path(folder), note | {"records": [*map(str, record_keys(group))]})
+            if not lock.take(wait):
+                _warn_of_holder(lock.path, said=bool(left))
+                left.append(group)
+                return None
+            done = False
+            try:
+                failed = self._train_and_record(group, folder, provenance, progress)
+                done = True
+                return failed
+            finally:
+                lock.release(remove=done or not folder.exists())
+
+        for waits in (False, True):
+            for done in run_halving(left if waits else groups, partial(run, wait=waits)):
+                yield GroupDone(*done)
+        self.remove_litter()
+
+    def _train_and_record(
+        self, group: Group, folder: Path, provenance: Provenance, progress: Progress
+    ) -> int:
+        """Trains a group, unless another process has just done it; returns how many failed."""
+        if not pending([group], self.folder):
+            progress(Advance(image_passes([group], self.protocol.epochs), resumed=True))
+            return 0
+        shown = shown_record(self.networks)
+        result = run_group(
+            self.trainer, self.plans, group, folder, provenance, shown=shown, progress=progress
         )
+        for record in result.records:
+            # A group may be trained again for another of its records.
+            if not self.folder.is_done(record.key):
+                write_record(self.folder.records, record)
+        if result.features is not None and not self.folder.features.exists():
+            write_figure_data(self.folder.path, result.features)
+        shutil.rmtree(folder, ignore_errors=True)
+        return sum(record.status == "failed" for record in result.records)
+
+    def remove_litter(self, finished: Sequence[Group] = ()) -> None:
+        """Removes what killed processes of this study left: temporary files, useless checkpoints.
+
+        What a living process holds stays, as does everything that lies behind a symbolic link.
+
+        Args:
+            finished: groups whose records are all there, and whose checkpoints are of no use.
+        """
+        paths = self.folder
+        folders = [paths.path, paths.images.parent, paths.report, paths.records]
+        folders += [parent / name for parent, own, _ in os.walk(paths.records) for name in own]
+        for folder in folders:
+            if folder == paths.path or not folder.is_symlink():
+                remove_temporary(folder)
+        useless = {_lock_path(self._checkpoint_folder(group)) for group in finished}
+        useless = {path for path in useless if path.with_suffix("").exists()}
+        own_name = re.compile(re.escape(self.folder.path.name) + r"-[0-9a-f]{16}\.lock")
+        for path in self._checkpoints.glob("*.lock"):
+            note = read_note(path)
+            records = note.get("records")
+            if not own_name.fullmatch(path.name) or path.is_symlink():
+                continue
+            if not note and not path.with_suffix("").exists():
+                useless.add(path)
+            if note.get("study") == str(self.folder.path.resolve()) and isinstance(records, list):
+                keys = [record_key(Path(f"{key}.safetensors")) for key in records]
+                if all(map(self.folder.is_done, keys)):
+                    useless.add(path)
+        for path in useless:
+            with contextlib.suppress(OSError):
+                lock = FileLock(path)
+                if lock.take():
+                    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+                    lock.release(remove=True)
 
     def _checkpoint_folder(self, group: Group) -> Path:
         """One per group, study and version: two studies of equal settings may run side by side."""
@@ -267,13 +354,33 @@ class Study:
         return self._checkpoints / f"{self.folder.path.name}-{digest[:16]}"
 
 
+def _lock_path(checkpoints: Path) -> Path:
+    """The lock of a group lies beside its checkpoints, which may be removed while it is held."""
+    return checkpoints.with_suffix(".lock")
+
+
+def _warn_of_holder(path: Path, said: bool) -> None:
+    if not said:
+        note = read_note(path)
+        warnings.warn(
+            f"process {note.get('process', '?')} on {note.get('host', 'another machine')} trains "
+            "networks of this command (its lock is "
+            f"{path}); this process takes the others, then waits for it",
+            stacklevel=4,
+        )
+
+
 def run_halving(
-    groups: Sequence[Group], run: Callable[[Group], GroupResult]
-) -> Iterator[tuple[Group, GroupResult, float]]:
+    groups: Sequence[Group], run: Callable[[Group], Result | None]
+) -> Iterator[tuple[Group, Result, float]]:
     """Runs groups one after another; those that do not fit into memory, in halves.
 
+    Args:
+        groups: to run.
+        run: runs one group; where it returns None, the group is left out.
+
     Yields:
-        each group that was run, what it left, and its seconds.
+        each group that was run, what `run` returned, and its seconds.
 
     Raises:
         JaxRuntimeError: the device has too little memory for a single network.
@@ -298,4 +405,5 @@ def run_halving(
             )
             waiting.insert(0, group)
             continue
-        yield group, result, time.perf_counter() - started
+        if result is not None:
+            yield group, result, time.perf_counter() - started

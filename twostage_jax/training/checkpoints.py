@@ -1,11 +1,21 @@
 """Checkpoints of networks in training, so that a study may be stopped at any moment."""
 
+import contextlib
+import shutil
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import orbax.checkpoint as ocp
 
+from twostage_jax.support.files import checksum
+
 Saved = dict[str, np.ndarray]
+
+_CHECKSUM = "checksum"
 
 
 class Checkpoints:
@@ -17,8 +27,12 @@ class Checkpoints:
         Args:
             folder: of this group alone.
         """
+        self._folder = folder
+        self._open()
+
+    def _open(self) -> None:
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+        self._manager = ocp.CheckpointManager(self._folder.resolve(), options=options)
 
     def __enter__(self) -> "Checkpoints":
         """Returns itself."""
@@ -28,26 +42,58 @@ class Checkpoints:
         """Closes the folder."""
         self._manager.close()
 
-    def restore(self, like: Saved) -> tuple[int, Saved]:
+    def restore(self, like: Saved, epochs: int | None = None) -> tuple[int, Saved]:
         """How many epochs are done, and what was saved then; 0 and `like` where nothing was.
+
+        A checkpoint that does not match its checksum, the shapes and dtypes of `like`, or the
+        number of epochs is removed with a warning: it counts as none.
 
         Args:
             like: arrays of the shapes and dtypes that were saved.
+            epochs: the last epoch that there can be; None for any.
 
         Raises:
-            OSError: a checkpoint is there and cannot be read.
+            OSError: the checkpoint cannot be opened, or a damaged one cannot be removed.
         """
         epoch = self._manager.latest_step() or 0
         if not epoch:
             return 0, like
+        before = sys.unraisablehook
+        sys.unraisablehook = partial(_pass_over_late_readers, before)
         try:
-            saved = self._manager.restore(epoch, args=ocp.args.StandardRestore(like))
-            return epoch, {name: np.asarray(saved[name]) for name in like}
-        except (ValueError, RuntimeError, FileNotFoundError) as error:
-            raise OSError(
-                f"{self._manager.directory} holds a checkpoint that cannot be read "
-                f"({_first_line(error)}); remove that folder to train its networks anew"
-            ) from error
+            if epochs is not None and epoch > epochs:
+                raise ValueError(f"epoch {epoch} found, at most {epochs} expected")
+            saved = self._read(epoch, like)
+            sys.unraisablehook = before
+            return epoch, saved
+        except PermissionError:
+            raise
+        except Exception as error:  # damaged bytes make Orbax raise anything
+            warnings.warn(
+                f"{self._folder}: the checkpoint of epoch {epoch} does not match or is damaged "
+                f"({_first_line(error)}); it is discarded, and its networks are trained anew",
+                stacklevel=2,
+            )
+        with contextlib.suppress(Exception):
+            self._manager.close()
+        shutil.rmtree(self._folder)
+        self._open()
+        return 0, like
+
+    def _read(self, epoch: int, like: Saved) -> Saved:
+        """The arrays of a checkpoint.
+
+        Orbax cuts or pads what is stored to the shapes of `like`; the checksum tells.
+
+        Raises:
+            Exception: anything, where the checkpoint is damaged.
+        """
+        arguments = ocp.args.StandardRestore(like | {_CHECKSUM: np.zeros(32, np.uint8)})
+        restored = self._manager.restore(epoch, args=arguments)
+        saved = {name: np.asarray(restored[name]) for name in like}
+        if bytes(np.asarray(restored[_CHECKSUM])) != _digest(epoch, saved):
+            raise ValueError("its checksum is another one")
+        return saved
 
     def save(self, epoch: int, saved: Saved) -> None:
         """Saves what is there after some epochs and forgets the checkpoint before it.
@@ -55,13 +101,26 @@ class Checkpoints:
         Raises:
             OSError: the file system refuses, for example because the disk is full.
         """
+        digest = np.frombuffer(_digest(epoch, saved), np.uint8)
         try:
-            self._manager.save(epoch, args=ocp.args.StandardSave(saved))
+            arguments = ocp.args.StandardSave(saved | {_CHECKSUM: digest})
+            self._manager.save(epoch, args=arguments)
         except ValueError as error:  # how TensorStore reports what the system refuses
             raise OSError(
                 f"{self._manager.directory}: the checkpoint of epoch {epoch} cannot be written "
                 f"({_first_line(error)}); make room or name another folder"
             ) from error
+
+
+def _digest(epoch: int, saved: Saved) -> bytes:
+    """SHA-256 of the arrays and of the epoch, which stands in a folder's name only."""
+    return bytes.fromhex(checksum(saved, str(epoch)))
+
+
+def _pass_over_late_readers(before: Callable, unraisable) -> None:
+    """Prints no traceback where TensorStore's threads report to a reader that has given up."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        before(unraisable)
 
 
 def _first_line(error: Exception) -> str:

@@ -141,9 +141,9 @@ class Trainer:
         shape = (members, self._usual_steps, self._protocol.batch_size)
 
         def arguments() -> tuple[TrainState, Tally, DevicePlan]:
-            integers, reals = jnp.zeros(shape, jnp.int32), jnp.zeros(shape)
+            integers, reals = jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32)
             state = self._init_network(_keys([lambda _: 0] * members))
-            tally = Tally(jnp.zeros(members), jnp.zeros(members))
+            tally = Tally(*jnp.zeros((2, members), jnp.float32))
             return state, tally, DevicePlan(integers, integers, reals, integers)
 
         state, tally, batches = jax.eval_shape(arguments)
@@ -179,7 +179,7 @@ class Trainer:
             progress: is told how far training is, every few seconds.
 
         Raises:
-            OSError: a checkpoint cannot be written or read.
+            OSError: a checkpoint cannot be written, or a damaged one cannot be removed.
         """
         state = self._initial_networks(streams)
         # Checkpoints hold the state as one flat array per network: four times faster to write
@@ -191,7 +191,7 @@ class Trainer:
             "seconds": np.zeros(()),
         }
         with Checkpoints(checkpoints) as kept:
-            done, saved = kept.restore(saved)
+            done, saved = kept.restore(saved, self._protocol.epochs)
             if done:
                 state = jax.vmap(unravel)(jnp.asarray(saved["state"]))
                 progress(Advance(done * sum(map(len, plans)), resumed=True))
@@ -284,7 +284,7 @@ class Trainer:
             for plan, stream in zip(plans, streams, strict=True)
         ]
         batches = jax.tree.map(lambda *column: jnp.asarray(np.stack(column)), *shuffled)
-        tally = Tally(jnp.zeros(len(plans)), jnp.zeros(len(plans)))
+        tally = Tally(*jnp.zeros((2, len(plans)), jnp.float32))
         start = 0
         while start < steps:
             called = time.perf_counter()
