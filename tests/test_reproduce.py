@@ -20,8 +20,10 @@ from records import same_result
 
 from experiments import options as command_line
 from experiments.reproduce import keep_programs, main
+from twostage_jax.data.sources import SOURCES
 from twostage_jax.study.approaches import find
 from twostage_jax.study.folder import read_records
+from twostage_jax.support.errors import InputError
 from twostage_jax.training.protocol import Protocol
 
 pytestmark = pytest.mark.integration
@@ -80,6 +82,55 @@ def test_options_override_the_preset():
     assert options.protocol == dataclasses.replace(Protocol(), epsilon_in_root=True, **changes)
 
 
+def test_a_tilde_that_the_shell_leaves_is_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    arguments = "--output=~/out --checkpoints=~/ck --weights=~/w.h5 --data-dir=~/images"
+    options = command_line.parse(arguments.split(), "quick")
+    home = Path("/home/someone")
+    assert (options.output, options.checkpoints) == (home / "out", home / "ck")
+    assert (options.weights, options.data_dir) == (str(home / "w.h5"), home / "images")
+    assert command_line.parse(["--weights", "./random"], "quick").weights == "./random"
+
+
+@pytest.mark.parametrize("option", ["--output", "--checkpoints", "--weights", "--data-dir"])
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("~nouser/x", "no home folder of ~nouser"),
+        ("a\0b", "NUL character"),
+        ("caf\udce9", "not valid UTF-8"),
+        ("caf\ud800", "not valid UTF-8"),
+    ],
+)
+def test_a_path_that_is_none_is_one_clear_line(option, path, message):
+    with pytest.raises(InputError, match=f"^{option} .*{message}.*$") as caught:
+        command_line.parse([f"{option}={path}"], "quick")
+    str(caught.value).encode()
+
+
+def test_the_current_folder_as_data_has_a_name_and_holds_the_studys_own(tmp_path, monkeypatch):
+    """`--data-dir .` a second time: results and checkpoints of the first are no classes."""
+    data = class_folders(tmp_path / "tissue")
+    monkeypatch.chdir(data)
+    arguments = ["--dataset", "folder", "--data-dir", ".", "--image-size", "32"]
+    options = command_line.parse(arguments, "quick")
+    assert options.results == Path("results/quick-tissue")
+    first = SOURCES["folder"](options.source)
+    (options.results / "report").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(options.results / "report" / "figure.png")
+    (options.checkpoints / "compiled").mkdir(parents=True)
+    with pytest.warns(UserWarning, match=r"left out checkpoints, results/quick-tissue in \."):
+        second = SOURCES["folder"](options.source)
+    assert second.fingerprint == first.fingerprint
+    assert second.source == "folder tissue"
+
+
+def test_options_for_image_files_reach_their_source():
+    arguments = shlex.split("--max-pixels 9000 --on-unreadable skip --duplicates drop")
+    source = command_line.parse(arguments, "paper").source
+    assert (source.max_pixels, source.on_unreadable, source.duplicates) == (9000, "skip", "drop")
+
+
 def test_the_first_line_names_the_preset_and_how_to_get_the_other(run):
     status, out, _ = run("--accelerator", "cpu", "--dry-run", "--images-per-class", "70")
     assert status == 0
@@ -112,6 +163,8 @@ BAD_INPUT = {
     "no epochs": ([*SMALL, "--epochs", "0"], "--epochs 0 found"),
     "eleven folds": ([*SMALL, "--folds", "11"], "--folds 11 found, 1 to 10"),
     "tiny images": ([*SMALL, "--image-size", "8"], "--image-size 8 found, 32 or more"),
+    "no pixels": ([*SMALL, "--max-pixels", "0"], "--max-pixels 0 found, 1 or more"),
+    "unknown remedy": ([*SMALL, "--duplicates", "dorp"], "'dorp'; did you mean drop"),
     "no folder": ([*SMALL, "--dataset", "folder"], "'folder' without a data dir"),
     "missing folder": (
         [*SMALL, "--dataset", "folder", "--data-dir", "nowhere"],
