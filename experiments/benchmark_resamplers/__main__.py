@@ -21,7 +21,7 @@ from experiments.benchmarks.turns import Worker, WorkerError, alternate
 PROGRAM = "python -m experiments.benchmark_resamplers"
 _PACKAGES = ("jax", "numpy", "scikit-learn", "imbalanced-learn")
 
-# Calls of a few milliseconds are repeated for so many seconds, or so often.
+# Calls of a few milliseconds are repeated up to this many seconds or this often.
 _ENOUGH_SECONDS, _ENOUGH_CALLS = 1.0, 10
 
 

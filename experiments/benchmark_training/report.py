@@ -11,7 +11,7 @@ from experiments.benchmark_training.session import Measured
 from experiments.benchmarks.document import digits, markdown_table, percent, size, times
 from experiments.benchmarks.turns import OUT_OF_MEMORY
 
-# A best turn so many times as fast as the median says that the machine did something else.
+# A best turn faster than the median by this factor means that the machine did something else.
 _STEADY = 1.3
 
 

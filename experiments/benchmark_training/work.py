@@ -78,7 +78,7 @@ class Library:
 
 
 def batches_per_call(work: Work, seconds: float) -> int:
-    """Batches that take about so many seconds, or a little longer."""
+    """The number of batches that take about this many seconds, or a little longer."""
     batches, elapsed = 1, 0.0
     while elapsed < seconds and batches < work.most:
         started = time.perf_counter()

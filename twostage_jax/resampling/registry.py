@@ -37,9 +37,7 @@ def balance_lacking(y: Shaped[np.ndarray, " n"]) -> dict:
     to zero, which is an error, and folds leave classes of equal size an image apart.
     """
     classes, counts = np.unique(y, return_counts=True)
-    largest = counts.max()
-    pairs = zip(classes, counts, strict=True)
-    return {label: int(largest) for label, count in pairs if count < 0.99 * largest}
+    return dict.fromkeys(classes[counts < 0.99 * counts.max()], int(counts.max()))
 
 
 SAMPLERS: dict[str, SamplerEntry] = {

@@ -118,7 +118,8 @@ def pending(groups: Iterable[Group], folder: StudyFolder) -> list[Group]:
     Raises:
         InputError: a record is damaged.
     """
-    return [group for group in groups if not all(is_recorded(network, folder) for network in group)]
+    keys = {group: [key for network in group for key in network.keys] for group in groups}
+    return [group for group, own in keys.items() if not all(map(folder.is_done, own))]
 
 
 def image_passes(groups: Iterable[Group], epochs: int) -> int:
