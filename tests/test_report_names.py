@@ -160,6 +160,7 @@ def test_a_map_of_120_classes_is_laid_out(length):
     for panel in figure.axes:
         box = panel.get_position()
         assert box.width * figure.get_figwidth() > 2.5, "inches"
+        assert panel.title.get_window_extent().y1 <= figure.bbox.height
     (legend,) = figure.legends
     assert len({text.get_text() for text in legend.get_texts()}) == count
     edges = legend.get_window_extent()

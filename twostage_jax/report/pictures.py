@@ -98,7 +98,7 @@ def data_flow() -> Figure:
 def feature_map(features: FigureFeatures, names: Sequence[str]) -> Figure:
     """Draws the hidden layer's activations of test images before and after stage 2."""
     columns = style.legend_columns(names, most=4)
-    below = style.ROW * max(0, -(-len(names) // columns) - 2)  # two rows of a legend have room
+    below = 0.19 * max(0, -(-len(names) // columns) - 2)  # two rows of a legend have room
     figure, (panels,) = style.grid(1, 2, 4.3 + below)
     both = np.concatenate([features.before, features.after])
     # Both panels are one square around all points, so that distances are comparable.
