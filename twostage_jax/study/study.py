@@ -301,7 +301,7 @@ class Study:
         """
         paths = self.folder
         folders = [paths.path, paths.images.parent, paths.report, paths.records]
-        folders += [parent / name for parent, own, _ in os.walk(paths.records) for name in own]
+        folders += [Path(parent, name) for parent, own, _ in os.walk(paths.records) for name in own]
         for folder in folders:
             if folder == paths.path or not folder.is_symlink():
                 remove_temporary(folder)
