@@ -5,6 +5,7 @@
 """
 
 import logging
+import os
 import platform
 import shlex
 import sys
@@ -162,10 +163,46 @@ def reproduce(console: Console, options: Options, command: str) -> int:
     return 1 if finish(console, study, options, report, started) else 0
 
 
+# At least as many bytes as a training step takes per pixel of its batch, at width 1. XLA plans
+# about 2,000 for MobileNet on 32 pixels.
+_BYTES_PER_PIXEL = 600
+
+
+def require_memory(options: Options) -> None:
+    """Checks that a batch of one network can fit into the device, before anything is read.
+
+    It is a lower bound: what passes may still be too much.
+
+    Raises:
+        InputError: it cannot.
+    """
+    stats = jax.local_devices()[0].memory_stats() or {}
+    there = stats.get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    batch, side, width = options.protocol.batch_size, options.image_size, options.protocol.width
+    needed = batch * side**2 * width * _BYTES_PER_PIXEL
+    if needed > there:
+        raise InputError(
+            f"--batch-size {batch}, --image-size {side} and --width {width:g} need at least "
+            f"{needed / 1e9:,.0f} GB, the device has {there / 1e9:,.0f} GB; lower one of them"
+        )
+
+
 def make_study(options: Options) -> Study:
-    """Reads images and weights and makes the study; nothing is trained yet."""
+    """Reads images and weights and makes the study; nothing is trained yet.
+
+    Raises:
+        InputError: images or weights cannot be had, or the options ask for more than data and
+            device can hold.
+    """
+    require_memory(options)
     image_set = sources.SOURCES[options.dataset](options.source)
     protocol, cache = options.protocol, options.checkpoints / "weights"
+    # The default is for small sets, too; a larger batch would be padding for the most part.
+    if protocol.batch_size > (most := max(256, len(image_set))):
+        raise InputError(
+            f"--batch-size {protocol.batch_size} found, at most {most} expected for "
+            f"{len(image_set)} images; lower it"
+        )
     return Study(
         image_set,
         options.dataset,

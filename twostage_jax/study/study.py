@@ -6,11 +6,8 @@ epoch, records are written when their group is done: a study may be stopped at a
 started again.
 """
 
-import contextlib
 import hashlib
-import os
 import platform
-import re
 import shutil
 import time
 import warnings
@@ -32,7 +29,6 @@ from twostage_jax.study.folder import (
     StudyFolder,
     read_description,
     read_records,
-    record_key,
     record_path,
     write_description,
     write_record,
@@ -48,10 +44,11 @@ from twostage_jax.study.jobs import (
     record_keys,
     shown_record,
 )
+from twostage_jax.study.litter import lock_path, remove_litter, warn_of_holder
 from twostage_jax.study.plans import Plans
 from twostage_jax.study.run import Provenance, run_group
 from twostage_jax.support.errors import InputError
-from twostage_jax.support.files import FileLock, read_note, remove_temporary
+from twostage_jax.support.files import FileLock
 from twostage_jax.training.protocol import Protocol, complete_settings
 from twostage_jax.training.trainer import Advance, Progress, Trainer
 
@@ -273,9 +270,9 @@ class Study:
         def run(group: Group, wait: bool) -> int | None:
             folder = self._checkpoint_folder(group)
             note = {"study": str(self.folder.path.resolve())}
-            lock = FileLock(_lock_path(folder), note | {"records": [*map(str, record_keys(group))]})
+            lock = FileLock(lock_path(folder), note | {"records": [*map(str, record_keys(group))]})
             if not lock.take(wait):
-                _warn_of_holder(lock.path, said=bool(left))
+                warn_of_holder(lock.path, said=bool(left))
                 left.append(group)
                 return None
             done = False
@@ -312,39 +309,12 @@ class Study:
         return sum(record.status == "failed" for record in result.records)
 
     def remove_litter(self, finished: Sequence[Group] = ()) -> None:
-        """Removes what killed processes of this study left: temporary files, useless checkpoints.
-
-        What a living process holds stays, as does everything that lies behind a symbolic link.
+        """Removes what killed processes of this study left, see `litter.remove_litter`.
 
         Args:
             finished: groups whose records are all there, and whose checkpoints are of no use.
         """
-        paths = self.folder
-        folders = [paths.path, paths.images.parent, paths.report, paths.records]
-        folders += [parent / name for parent, own, _ in os.walk(paths.records) for name in own]
-        for folder in folders:
-            if folder == paths.path or not folder.is_symlink():
-                remove_temporary(folder)
-        useless = {_lock_path(self._checkpoint_folder(group)) for group in finished}
-        useless = {path for path in useless if path.with_suffix("").exists()}
-        own_name = re.compile(re.escape(self.folder.path.name) + r"-[0-9a-f]{16}\.lock")
-        for path in self._checkpoints.glob("*.lock"):
-            note = read_note(path)
-            records = note.get("records")
-            if not own_name.fullmatch(path.name) or path.is_symlink():
-                continue
-            if not note and not path.with_suffix("").exists():
-                useless.add(path)
-            if note.get("study") == str(self.folder.path.resolve()) and isinstance(records, list):
-                keys = [record_key(Path(f"{key}.safetensors")) for key in records]
-                if all(map(self.folder.is_done, keys)):
-                    useless.add(path)
-        for path in useless:
-            with contextlib.suppress(OSError):
-                lock = FileLock(path)
-                if lock.take():
-                    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-                    lock.release(remove=True)
+        remove_litter(self.folder, self._checkpoints, map(self._checkpoint_folder, finished))
 
     def _checkpoint_folder(self, group: Group) -> Path:
         """One per group, study and version: two studies of equal settings may run side by side."""
@@ -352,22 +322,6 @@ class Study:
         names += map(repr, group)
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
         return self._checkpoints / f"{self.folder.path.name}-{digest[:16]}"
-
-
-def _lock_path(checkpoints: Path) -> Path:
-    """The lock of a group lies beside its checkpoints, which may be removed while it is held."""
-    return checkpoints.with_suffix(".lock")
-
-
-def _warn_of_holder(path: Path, said: bool) -> None:
-    if not said:
-        note = read_note(path)
-        warnings.warn(
-            f"process {note.get('process', '?')} on {note.get('host', 'another machine')} trains "
-            "networks of this command (its lock is "
-            f"{path}); this process takes the others, then waits for it",
-            stacklevel=4,
-        )
 
 
 def run_halving(
