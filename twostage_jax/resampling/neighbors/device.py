@@ -27,6 +27,8 @@ from twostage_jax.support.threads import for_row_blocks
 
 # Products of float32 numbers below this may underflow; squares of scaled data are near 1.
 _TINY = 2.0**-100
+# Typical norms are near 1. One number beyond this would drown all others in rounding errors.
+_FAR = 4.0
 
 
 def screen_on_device(problem: Problem, wanted: int, memory: int) -> Screened:
@@ -43,7 +45,10 @@ def screen_on_device(problem: Problem, wanted: int, memory: int) -> Screened:
         center, scale = _center_and_scale(problem.points)
         rounding = product_error(columns) + 10 * 2.0**-22
         norm_factor = 1 + rounding if problem.farthest else 1 - rounding
-        prepare = partial(_real_rows, center=center, scale=scale, norm_factor=norm_factor)
+        limit = math.inf if problem.farthest else _FAR
+        prepare = partial(
+            _real_rows, center=center, scale=scale, norm_factor=norm_factor, limit=limit
+        )
         itemsize = 4
 
     def blocks(x: Shaped[np.ndarray, "n d"], own: Int[np.ndarray, " n"]) -> _Blocks:
@@ -166,11 +171,15 @@ def _center_and_scale(points: Shaped[np.ndarray, "n d"]) -> tuple[np.ndarray, fl
     """A point in the middle, and a power of two that brings distances from it near to 1.
 
     Both come from a sample of rows: any center gives the same distances, any scale the same order.
+    They are a median and a quartile of the sample, which huge numbers in some rows do not move.
     """
-    sample = points[:: max(1, len(points) // 1024)].astype(np.float64)
-    center = sample.mean(axis=0).astype(points.dtype)
+    rows = min(1024, max(64, 2**20 // points.shape[1]))
+    sample = points[:: max(1, len(points) // rows)].astype(np.float64)
+    middle = len(sample) // 2
+    center = np.partition(sample, middle, axis=0)[middle].astype(points.dtype)
     norms = np.sqrt(np.square(sample - center).sum(axis=1))
-    typical = float(np.median(norms)) or float(norms.max())
+    apart = np.sort(norms[norms > 0])
+    typical = float(apart[len(apart) // 4]) if len(apart) else 0.0
     usable = math.isfinite(typical) and typical > 0
     return center, 2.0 ** -round(math.log2(typical)) if usable else 1.0
 
@@ -181,13 +190,20 @@ def _real_rows(
     center: Shaped[np.ndarray, " d"],
     scale: float,
     norm_factor: float,
+    limit: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows in float32, each value rounded once, and squared norms times `norm_factor`."""
+    """Rows in float32, each value rounded once and cut off at `limit`; their squared norms.
+
+    Cutting off brings points nearer to each other, never farther apart: a bound of the cut
+    distances is one of the distances. The norms are multiplied by `norm_factor`.
+    """
     values = np.empty(x.shape, np.float32)
     norms = np.empty(len(x), np.float32)
 
     def convert(block: slice) -> None:
         np.multiply(x[block] - center, scale, out=values[block], casting="same_kind")
+        if limit < math.inf:
+            np.clip(values[block], -limit, limit, out=values[block])
         squares = np.einsum("ij,ij->i", values[block], values[block], dtype=np.float64)
         norms[block] = squares * norm_factor
 

@@ -26,8 +26,8 @@ def screen_by_tree(problem: Problem, wanted: int) -> Screened:
     return Screened(rows, distance[:, -1] ** 2 * slack)
 
 
-def screen_on_host(problem: Problem, wanted: int) -> Screened:
-    """Candidates from float64 products of all pairs.
+def screen_on_host(problem: Problem, wanted: int, memory: int = 2**30) -> Screened:
+    """Candidates from float64 products of all pairs, in at most `memory` bytes.
 
     Real numbers are centered: smaller norms mean smaller rounding errors. Products of pixels are
     integers and exact.
@@ -54,7 +54,9 @@ def screen_on_host(problem: Problem, wanted: int) -> Screened:
     # The bounds of a block fit the cache; at least 64 queries are worth converting the points.
     block = max(64, 2**18 // len(points))
     if problem.work > 2**24:  # enough to be worth starting threads
-        block = min(block, -(-len(queries) // (os.cpu_count() or 1)))
+        threads = os.cpu_count() or 1
+        block = min(block, -(-len(queries) // threads))
+        block = max(1, min(block, memory // (48 * threads * len(points))))
     for_row_blocks(screen, len(queries), block)
     return Screened(rows, beyond, exact)
 
@@ -69,7 +71,7 @@ def _norms_and_squares(
         part = slice(start, start + width)
         x, y = points[:, part].astype(np.float64), queries[:, part].astype(np.float64)
         if centered:
-            center = x.mean(axis=0)
+            center = np.median(x[:: len(x) // 64 + 1], axis=0)
             x -= center
             y -= center
         norms += np.add.outer(np.square(y).sum(1), np.square(x).sum(1))

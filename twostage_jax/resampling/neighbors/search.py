@@ -5,6 +5,9 @@ The search screens and then ranks. Screening finds, for each query, the few poin
 All other points have a lower bound of at least `beyond`. Ranking computes the exact distances of
 the few (float64, by differences). If the k-th of them is below `beyond`, no other point can be
 among the k nearest, and the answer is proven. Otherwise the query is screened again for more.
+
+Where many points are equal, they are searched once per distinct row, of which as many as k + 1
+hold the k nearest points: a point is never nearer than an equal one of a smaller row number.
 """
 
 from functools import partial
@@ -14,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from twostage_jax.resampling.neighbors.device import screen_on_device
+from twostage_jax.resampling.neighbors.equal import Groups, groups_of
 from twostage_jax.resampling.neighbors.host import screen_by_tree, screen_on_host
 from twostage_jax.resampling.neighbors.problem import Problem, Screen, Screened
 from twostage_jax.support.errors import InputError
@@ -24,6 +28,8 @@ MEMORY = 2**30
 # Below both sizes NumPy is done before a program would be compiled, which takes about 0.1 s.
 _SMALL_PRODUCTS = 2 * 10**9
 _SMALL_PAIRS = 2**22
+# Above this size float64 products of what float32 could not prove take more than a few seconds.
+_PRECISE_PRODUCTS = 2**36
 # scikit-learn's own rule for when a tree beats brute force.
 _COLUMNS_OF_A_TREE = 15
 # Candidates beside the k that are wanted: with fewer, `beyond` is often too near for a proof.
@@ -62,7 +68,7 @@ def nearest(
         queries: rows of the points' shape whose neighbors are wanted, instead of `rows`.
         farthest: whether to look for the k farthest points instead.
         memory: bytes that the search may take, on the host and on the device together, beside the
-            data and the result.
+            data and the result; and, where many points are equal, a copy of the distinct ones.
         screen: how to find candidates, from `host` or `device`; chosen by size by default. The
             result is the same.
 
@@ -76,25 +82,54 @@ def nearest(
             "number of neighbors"
         )
     problem = _problem_of(points, rows, queries, farthest)
-    screen = screen or partial(_screen_by_size, memory=memory)
-    asked = len(problem.queries)
+    groups = groups_of(problem.points, _SPARE)
+    if groups is None:
+        return _search(problem, k, memory, screen)
+    return _search_groups(problem, groups, k, memory, screen)
+
+
+def _search_groups(
+    problem: Problem, groups: Groups, k: int, memory: int, screen: Screen | None
+) -> Neighbors:
+    """The same by a search among the distinct points, whose rows are then counted out."""
+    distinct = problem.points[groups.first]
+    inside = (problem.own >= 0).all()
+    if inside:
+        asked, queries = np.unique(groups.group[problem.own], return_inverse=True)
+        whole = len(asked) == len(distinct)
+        asking = distinct if whole else distinct[asked]
+    else:
+        same = groups_of(problem.queries, _SPARE)
+        queries = np.arange(len(problem.queries)) if same is None else same.group
+        asking = problem.queries if same is None else problem.queries[same.first]
+    nobody = np.full(len(asking), -1)
+    few = Problem(distinct, asking, nobody, problem.farthest)
+    found = _search(few, min(k + 1, len(distinct)), memory, screen)
+    key = _sort_key(found.squared, problem.farthest)
+    return Neighbors(*groups.expand(found, queries, problem.own, k, key))
+
+
+def _search(problem: Problem, k: int, memory: int, screen: Screen | None) -> Neighbors:
+    count, asked, again = len(problem.points), len(problem.queries), False
     result = Neighbors(np.empty((asked, k), np.intp), np.empty((asked, k)))
     pending, wanted = np.arange(asked), k + _SPARE
     while len(pending):
-        wanted = min(wanted, len(points))
+        wanted = min(wanted, count)
         # Candidates, their distances and the temporaries of sorting take a quarter of the memory.
         portion = max(1, memory // (4 * 48 * wanted))
         unproven = []
         for start in range(0, len(pending), portion):
             part = pending[start : start + portion]
             asking = problem if len(part) == asked else problem.of_queries(part)
-            screened = screen(asking, wanted)
+            chosen = screen or _screen_by_size(asking, memory, again)
+            screened = chosen(asking, wanted)
             found = _rank(asking, screened, k)
             result.rows[part], result.squared[part] = found
             last, beyond = found.squared[:, -1], screened.beyond
-            proven = last > beyond if farthest else last < beyond
-            unproven.append(part[~proven & (wanted < len(points))])
-        pending, wanted = np.concatenate(unproven), 8 * wanted
+            proven = last > beyond if problem.farthest else last < beyond
+            unproven.append(part[~proven & (wanted < count)])
+        pending, again = np.concatenate(unproven), True
+        wanted *= 8
     return result
 
 
@@ -111,13 +146,16 @@ def _problem_of(points, rows, queries, farthest) -> Problem:
     return Problem(x, x[rows], rows, farthest)
 
 
-def _screen_by_size(problem: Problem, wanted: int, memory: int) -> Screened:
+def _screen_by_size(problem: Problem, memory: int, again: bool) -> Screen:
+    """The quickest screen. `again`: the queries are those whose answers are not proven yet."""
     columns, small = problem.points.shape[1], problem.pairs <= _SMALL_PAIRS
     if columns <= _COLUMNS_OF_A_TREE and not small and not problem.farthest:
-        return screen_by_tree(problem, wanted)
-    if small and problem.work <= _SMALL_PRODUCTS:
-        return screen_on_host(problem, wanted)
-    return screen_on_device(problem, wanted, memory)
+        return screen_by_tree
+    # A row with one huge number is too far from all others for float32 to tell these apart.
+    precise = again and problem.points.dtype != np.uint8 and problem.work <= _PRECISE_PRODUCTS
+    if precise or (small and problem.work <= _SMALL_PRODUCTS):
+        return partial(screen_on_host, memory=memory)
+    return partial(screen_on_device, memory=memory)
 
 
 def _rank(problem: Problem, screened: Screened, k: int) -> Neighbors:
@@ -125,12 +163,16 @@ def _rank(problem: Problem, screened: Screened, k: int) -> Neighbors:
     rows, squared = screened.rows, screened.squared
     if squared is None:
         squared = _squared_differences(problem, rows)
-    # Features of a network that diverged are NaN: all other points are equally far neighbors.
-    key = np.where(np.isnan(squared), np.inf, -squared if problem.farthest else squared)
+    key = _sort_key(squared, problem.farthest)
     key[(rows < 0) | (rows == problem.own[:, None])] = np.nan  # NaN sorts last
     order = np.lexsort((rows, key), axis=1)[:, :k]
     take = partial(np.take_along_axis, indices=order, axis=1)
     return Neighbors(take(rows), take(squared))
+
+
+def _sort_key(squared: Float[np.ndarray, "q m"], farthest: bool) -> Float[np.ndarray, "q m"]:
+    # Features of a network that diverged are NaN: all other points are equally far neighbors.
+    return np.where(np.isnan(squared), np.inf, -squared if farthest else squared)
 
 
 def _squared_differences(
