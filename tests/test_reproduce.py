@@ -97,7 +97,6 @@ def test_a_tilde_that_the_shell_leaves_is_the_home_folder(monkeypatch):
         ("~nouser/x", "no home folder of ~nouser"),
         ("a\0b", "NUL character"),
         ("caf\udce9", "not valid UTF-8"),
-        ("caf\ud800", "not valid UTF-8"),
     ],
 )
 def test_a_path_that_is_none_is_one_clear_line(option, path, message):
