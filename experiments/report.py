@@ -1,6 +1,7 @@
 """The report of a study: `python -m experiments.report RESULTS`."""
 
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -53,11 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(options: Options) -> int:
     _require_interval(options.interval)
+    # A shell leaves the tilde of `--beside=~/x` alone. An unknown user's is a folder's name.
+    results = Path(os.path.expanduser(options.results))
+    beside = options.beside and Path(os.path.expanduser(options.beside))
     if not options.watch:
-        print(readable(str(write_report(options.results, beside=options.beside))))
+        print(readable(str(write_report(results, beside=beside))))
         return 0
     try:
-        watch(options.results, options.interval, options.beside)
+        watch(results, options.interval, beside)
     except KeyboardInterrupt:  # the way to stop watching
         print()
     return 0

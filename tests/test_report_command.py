@@ -53,6 +53,16 @@ def test_a_study_that_has_not_begun_is_waited_for(tmp_path, monkeypatch, capsys)
     assert looks[2].endswith(f"{folder / 'report' / 'index.html'}\n")
 
 
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_study(tmp_path / "study", TINY, [])
+    assert command_line.main(["~/study"]) == 0
+    assert command_line.main(["~/study", "--beside=~/nowhere"]) == 2
+    assert f"found no study.json in {tmp_path / 'nowhere'}; " in capsys.readouterr().err
+    assert command_line.main(["~no-such-user/study"]) == 2
+    assert "found no study.json in ~no-such-user/study; " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("interval", ["0", "-1", "nan", "inf", "-inf", "1e308", "86401"])
 @pytest.mark.parametrize("watch", [["--watch"], []], ids=["watch", "once"])
 def test_an_interval_is_above_zero_and_a_day_at_most(tmp_path, capsys, interval, watch):

@@ -84,6 +84,8 @@ def _write_list(path: Path, drawn: Mapping[str, str]) -> None:
 
 def _is_unchanged(path: Path, digest: str) -> bool:
     """Whether it is a file of its own, no link, with the bytes that were drawn."""
-    if path.is_symlink() or not path.is_file():
+    try:
+        whole = not path.is_symlink() and path.is_file()
+        return whole and hashlib.sha256(path.read_bytes()).hexdigest() == digest
+    except OSError:  # what cannot be read is not known to be ours
         return False
-    return hashlib.sha256(path.read_bytes()).hexdigest() == digest

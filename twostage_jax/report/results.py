@@ -86,7 +86,7 @@ class Results:
     @cached_property
     def class_titles(self) -> list[str]:
         """The title of each class, by label."""
-        return class_titles(self.settings["classes"])
+        return class_titles(self.settings.get("classes", []))
 
     @cached_property
     def class_labels(self) -> list[str]:
