@@ -84,6 +84,7 @@ def test_a_plan_makes_the_data_frame_that_fit_resample_returns(sampler):
 
 def test_a_plan_picks_the_rows_of_a_mixed_data_frame():
     frame = pd.DataFrame({"a": X[:, 0], "stain": np.where(Y, "pink", "violet")})
+    frame["grade"] = pd.Categorical(Y)
     resampled, made = both(PICKING[0], frame, Y)
     pd.testing.assert_frame_equal(made, resampled)
 

@@ -99,12 +99,12 @@ def _native(table: np.ndarray) -> np.ndarray:
 def _native_frame(frame: Any) -> Any:
     dtypes: Any = getattr(frame, "dtypes", None)
     if not hasattr(dtypes, "items"):  # a series
-        swapped = not getattr(dtypes, "isnative", True)
+        swapped = isinstance(dtypes, np.dtype) and not dtypes.isnative
         return frame.astype(dtypes.newbyteorder("=")) if swapped else frame
     swapped = {
         name: dtype.newbyteorder("=")
         for name, dtype in dtypes.items()
-        if not getattr(dtype, "isnative", True)
+        if isinstance(dtype, np.dtype) and not dtype.isnative
     }
     return frame.astype(swapped) if swapped else frame
 
