@@ -215,7 +215,7 @@ def test_a_folder_of_other_settings_is_refused_and_of_another_scope_is_not(make,
     with pytest.raises(InputError, match=r"images changed: as many in each class, with other pix"):
         make(image_set=textures(seed=1)).open("other images")
     fewer = textures(images_per_class=11)
-    with pytest.raises(InputError, match=r"images changed: 12 images of \w+ there and 11 here"):
+    with pytest.raises(InputError, match=r"images changed: 20 images of \w+ there and 11 here"):
         make(image_set=fewer).open("fewer images")
     assert make().check_folder().commands == ["first", "more folds"]
 
