@@ -169,6 +169,7 @@ def test_a_record_that_cannot_be_opened_is_not_called_missing(tmp_path):
 WRONG = (5, [5], {"a": 5}, "text", None, True, 1.5)
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(
     "name",
     ["settings", "class_counts", "source", "commands", "records", "approaches", "format"],

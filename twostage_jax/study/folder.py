@@ -160,8 +160,9 @@ def read_description(folder: str | os.PathLike[str]) -> Description | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if "use the version" in str(error):
             raise
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise InputError(
-            f"{path} does not describe a study ({str(error)[:200]}); expected one that this "
+            f"{path} does not describe a study ({reason}); expected one that this "
             "program wrote; name another folder, or delete the file: the same command writes it "
             "anew"
         ) from error
