@@ -83,7 +83,7 @@ class Checkpoints:
     def _read(self, epoch: int, like: Saved) -> Saved:
         """The arrays of a checkpoint.
 
-        Orbax cuts or pads what is stored to the shapes of `like`; the checksum tells.
+        Orbax may cut, pad or cast what is stored to `like`, or leave it; shapes and checksum tell.
 
         Raises:
             Exception: anything, where the checkpoint is damaged.
@@ -91,6 +91,9 @@ class Checkpoints:
         arguments = ocp.args.StandardRestore(like | {_CHECKSUM: np.zeros(32, np.uint8)})
         restored = self._manager.restore(epoch, args=arguments)
         saved = {name: np.asarray(restored[name]) for name in like}
+        for name, array in like.items():
+            if (found := saved[name]).shape != array.shape or found.dtype != array.dtype:
+                raise ValueError(f"'{name}' has shape {found.shape}, {array.shape} expected")
         if bytes(np.asarray(restored[_CHECKSUM])) != _digest(epoch, saved):
             raise ValueError("its checksum is another one")
         return saved
