@@ -31,7 +31,7 @@ from twostage_jax.support.files import write_atomically
 
 Shape = tuple[int, ...]
 
-_LISTED = 4  # differences in a message
+_LISTED = 8  # differences in a message
 _MOST_INFLATED = 1000  # bytes of tensors per byte of a file, which may be compressed
 
 # Our names of a batch norm's arrays -> Keras's.
