@@ -158,7 +158,5 @@ def test_a_file_of_no_known_network_is_described(tmp_path):
     path = write_keras(tmp_path / "a.h5", tensors)
     with pytest.raises(InputError, match=r"not Keras's MobileNetV2 .*'Conv_1/kernel' is missing"):
         backbones.load_weights("mobilenet_v2", str(path), 0.35, tmp_path)
-    with pytest.raises(
-        InputError, match=r"MobileNet v1 .* is missing; and \d+ more of"
-    ):
+    with pytest.raises(InputError, match=r"MobileNet v1 .* is missing; and \d+ more of"):
         backbones.load_weights("mobilenet_v1", str(path), 0.25, tmp_path)
