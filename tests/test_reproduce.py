@@ -223,7 +223,7 @@ def test_a_report_that_fails_does_not_take_the_study_along(run, tmp_path, monkey
     monkeypatch.setattr("experiments.report.write_report", fail)
     status, out, _ = run(*SMALL, "--approaches", "is_rus", "--epochs", "1")
     assert status == 0
-    assert "no report: no font (the study is not affected" in out
+    assert "no report: RuntimeError: no font (the study is not affected" in out
     assert (tmp_path / "results" / "demo-digits" / "tables.md").exists()
 
 
