@@ -1,6 +1,8 @@
 """Trials of reliability: kills, damaged bytes, full disks, two commands at once, odd options."""
 
+import errno
 import glob
+import io
 import json
 import os
 import random
@@ -13,6 +15,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -21,6 +24,7 @@ from records import same_result
 from report_study import TINY, make_record, write_study
 
 from experiments import options as command_line
+from experiments.reproduce import main
 from twostage_jax.models.backbones import load_weights
 from twostage_jax.study.folder import (
     StudyFolder,
@@ -29,6 +33,7 @@ from twostage_jax.study.folder import (
     read_records,
     write_record,
 )
+from twostage_jax.support import files
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import FileLock, read_note, remove_temporary, write_atomically
 from twostage_jax.training.checkpoints import Checkpoints
@@ -126,6 +131,27 @@ def test_a_checkpoint_that_does_not_match_is_discarded(damage, checkpoint, tmp_p
     with Checkpoints(folder) as kept:  # it is usable again
         kept.save(1, saved_state())
     assert restore(folder)[0] == 1
+
+
+def test_late_reports_to_a_failed_save_print_nothing(tmp_path, monkeypatch):
+    """TensorStore's threads may report to its event loop long after a save has failed."""
+    heard = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    late = SimpleNamespace(exc_value=RuntimeError("Event loop is closed"))
+    other = SimpleNamespace(exc_value=RuntimeError("another"))
+
+    def refuse(*_, **__):
+        raise ValueError("the disk is full")
+
+    with Checkpoints(tmp_path / "group") as kept:
+        kept.save(1, saved_state())
+        assert sys.unraisablehook == heard.append, "it is put back"
+        monkeypatch.setattr(kept._manager, "save", refuse)
+        with pytest.raises(OSError, match="the disk is full"):
+            kept.save(2, saved_state())
+    for unraisable in (late, other):
+        sys.unraisablehook(unraisable)
+    assert heard == [other]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -364,6 +390,52 @@ def test_kills_at_any_moment_lose_nothing(seed, whole, tmp_path):
             time.sleep(rng.choice([0, 0, rng.uniform(0, 4)]))
         process.send_signal(rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
         process.wait(timeout=60)
+    assert_ends_as(tmp_path, whole)
+
+
+class FullDisk(io.FileIO):
+    """A file that takes no byte."""
+
+    def write(self, _):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "place",
+    ["out/.study", "exhibits/.images", "baseline", "tables.md", "out/.table2", "report/.index"],
+)
+def test_a_disk_that_is_full_at_any_place_loses_nothing(
+    place, whole, tmp_path, monkeypatch, capsys
+):
+    """Checkpoints have a test of their own, in which the system refuses them."""
+    monkeypatch.chdir(tmp_path)
+    arguments = [*BASE, "--output", "out"]
+    refused = []
+
+    def opened(path, mode):
+        if mode != "xb" or place not in str(path):
+            return open(path, mode)
+        refused.append(path)
+        return FullDisk(path, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "open", opened, raising=False)
+        status = main(arguments)
+    told = capsys.readouterr()
+    assert refused
+    lines = [line for line in (told.out + told.err).splitlines() if "No space left" in line]
+    assert len(lines) == 1
+    assert "Traceback" not in told.err
+    if place.startswith("report"):  # what it shows is safe in the records
+        assert status == 0
+        assert "no report: " in lines[0]
+    else:
+        assert status == 2
+        assert re.match(
+            r"error: out/.*: No space left.*the same command resumes the study", lines[0]
+        )
     assert_ends_as(tmp_path, whole)
 
 

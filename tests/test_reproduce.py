@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from awkward_files import hundred_files
 from PIL import Image
 from records import same_result
 
@@ -276,6 +277,31 @@ def test_a_study_killed_at_random_moments_ends_with_the_same_records(tmp_path):
     same = ["tables.md", "table1.csv", "table2.csv", "metrics.csv", "report/feature-map.svg"]
     for name in [*same, "report/verdict.csv", "report/fig1-smote.svg"]:
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "killed" / name).read_text()
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_hundred_awkward_files_through_the_whole_program(run, tmp_path):
+    """What is left out is said once; what is read ends in records, tables and a page."""
+    hundred_files(tmp_path / "cells")
+    arguments = shlex.split(
+        "--preset quick --accelerator cpu --dataset folder --data-dir cells --weights random "
+        "--image-size 32 --width 0.1 --epochs 1 --folds 1 --scenarios linear --ratios 2 "
+        "--k-neighbors 1 --approaches baseline ts_smote_rus"
+    )
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert "5 of 84 images cannot be read" in err
+    assert "--on-unreadable skip" in err
+    status, out, err = run(*arguments, "--on-unreadable", "skip", "--duplicates", "drop")
+    assert status == 0, err
+    said = [line for line in err.splitlines() if line.startswith("warning: ")]
+    words = ("16 files left out", "5 of 84 images cannot be read", "4 16-bit images", "b/76.png")
+    assert len(said) == len(words)
+    for line, expected in zip(said, words, strict=True):
+        assert expected in line
+    assert "ImageSet(78 images" in out
+    page = tmp_path / "results" / "quick-cells" / "report" / "index.html"
+    assert "complete: 2 records" in page.read_text()
 
 
 @pytest.mark.slow

@@ -4,8 +4,7 @@ import contextlib
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -58,14 +57,11 @@ class Checkpoints:
         epoch = self._manager.latest_step() or 0
         if not epoch:
             return 0, like
-        before = sys.unraisablehook
-        sys.unraisablehook = partial(_pass_over_late_readers, before)
         try:
             if epochs is not None and epoch > epochs:
                 raise ValueError(f"epoch {epoch} found, at most {epochs} expected")
-            saved = self._read(epoch, like)
-            sys.unraisablehook = before
-            return epoch, saved
+            with _late_reports_passed_over():
+                return epoch, self._read(epoch, like)
         except PermissionError:
             raise
         except Exception as error:  # damaged bytes make Orbax raise anything
@@ -107,7 +103,8 @@ class Checkpoints:
         digest = np.frombuffer(_digest(epoch, saved), np.uint8)
         try:
             arguments = ocp.args.StandardSave(saved | {_CHECKSUM: digest})
-            self._manager.save(epoch, args=arguments)
+            with _late_reports_passed_over():
+                self._manager.save(epoch, args=arguments)
         except ValueError as error:  # how TensorStore reports what the system refuses
             raise OSError(
                 f"{self._manager.directory}: the checkpoint of epoch {epoch} cannot be written "
@@ -120,10 +117,21 @@ def _digest(epoch: int, saved: Saved) -> bytes:
     return bytes.fromhex(checksum(saved, str(epoch)))
 
 
-def _pass_over_late_readers(before: Callable, unraisable) -> None:
-    """Prints no traceback where TensorStore's threads report to a reader that has given up."""
-    if str(unraisable.exc_value) != "Event loop is closed":
-        before(unraisable)
+@contextlib.contextmanager
+def _late_reports_passed_over() -> Iterator[None]:
+    """Prints no traceback where TensorStore's threads report to an event loop that has given up.
+
+    They may do so long after a failure, so that only success puts the earlier hook back.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = before
 
 
 def _first_line(error: Exception) -> str:
