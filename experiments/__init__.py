@@ -2,9 +2,9 @@
 
 import sys
 
-from experiments import command
+from twostage_jax.commands import ending
 
 # `python -m experiments.X` imports this package first, and then for seconds JAX and others. An
 # interruption in the meantime is one line, too.
 if sys.argv[:1] == ["-m"]:
-    command.leave_on_signals("interrupted")
+    ending.leave_on_signals("interrupted")

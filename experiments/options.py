@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import tyro
 
+from twostage_jax.commands.device import ACCELERATORS
 from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
 from twostage_jax.data.sources import SOURCES
 from twostage_jax.data.sources.options import MAX_PIXELS, SourceOptions
@@ -23,7 +24,6 @@ from twostage_jax.training.protocol import Protocol
 from twostage_jax.training.steps import PRECISIONS
 
 PROGRAM = "python -m experiments.reproduce"
-ACCELERATORS = ("auto", "cpu", "gpu", "tpu")
 
 
 @dataclasses.dataclass(frozen=True)

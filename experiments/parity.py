@@ -22,8 +22,8 @@ from threadpoolctl import threadpool_limits
 
 import twostage_jax
 from experiments.benchmarks import document
-from experiments.command import run_command
 from tests.sampler_grid import STRATEGIES, VARIANTS, Case, compare, expectation, make_data
+from twostage_jax.commands.ending import run_command
 from twostage_jax.data import sources
 from twostage_jax.support.errors import InputError, require_known
 from twostage_jax.support.files import write_atomically

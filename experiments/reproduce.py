@@ -6,22 +6,25 @@
 
 import logging
 import os
-import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import jax
 from rich.console import Console
 
-from experiments.command import peak_memory, run_command
 from experiments.options import PROGRAM, Options, chosen, parse
-from experiments.progress import run_and_show
-from experiments.report import LiveReport
+from twostage_jax.commands.device import (
+    fix_numerics,
+    keep_programs,
+    out_of_memory_as_input_error,
+    use_accelerator,
+)
+from twostage_jax.commands.ending import peak_memory, run_command
+from twostage_jax.commands.live_report import LiveReport
+from twostage_jax.commands.progress import run_and_show
 from twostage_jax.data import sources
 from twostage_jax.evaluation import paper, tables
 from twostage_jax.models.backbones import load_weights
@@ -32,19 +35,6 @@ from twostage_jax.support.errors import InputError
 
 _INTERRUPTED = "interrupted; the same command resumes the study"
 _AGAIN = "; finished records are kept: mend this, then the same command resumes the study"
-
-# What the environment may set in JAX, and networks are trained without. A study's settings say
-# nothing of it; `--precision` is the choice that there is.
-_NUMERICS = {
-    "jax_enable_x64": False,
-    "jax_numpy_dtype_promotion": "standard",
-    "jax_numpy_rank_promotion": "allow",
-    "jax_default_prng_impl": "threefry2x32",
-    "jax_threefry_partitionable": True,
-    "jax_disable_jit": False,
-    "jax_debug_nans": False,
-    "jax_debug_infs": False,
-}
 
 
 def main(arguments: Sequence[str] | None = None, *, leave: bool = False) -> int:
@@ -67,62 +57,15 @@ def main(arguments: Sequence[str] | None = None, *, leave: bool = False) -> int:
 def start(arguments: Sequence[str]) -> int:
     """Reads the options, chooses the device and runs the study."""
     preset, accelerator = chosen(arguments)
-    for name, value in _NUMERICS.items():
-        jax.config.update(name, value)
+    fix_numerics()
     use_accelerator(accelerator)
     default = "demo" if jax.default_backend() == "cpu" else "paper"
     options = parse(arguments, preset or default)
     keep_programs(options.checkpoints / "compiled")
     console = Console(highlight=False, markup=False, soft_wrap=True)
     announce(console, options, named=preset is not None)
-    with out_of_memory_as_input_error():
+    with out_of_memory_as_input_error(f"lower --members{_AGAIN}"):
         return reproduce(console, options, shlex.join([*PROGRAM.split(), *arguments]))
-
-
-@contextmanager
-def out_of_memory_as_input_error() -> Iterator[None]:
-    """Turns the error of a device without enough memory into an InputError."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InputError(f"the device has too little memory: lower --members{_AGAIN}") from error
-
-
-def use_accelerator(accelerator: str) -> None:
-    """Makes JAX use the accelerator.
-
-    Raises:
-        InputError: JAX does not find it.
-    """
-    if accelerator == "cpu":
-        jax.config.update("jax_platforms", "cpu")
-    try:
-        found = jax.local_devices()
-    except Exception as error:  # a platform that is not there: an AssertionError, or another
-        reason = str(error).splitlines()[0] if str(error) else "it does not say why"
-        named = jax.config.jax_platforms or "none"
-        raise InputError(
-            f"JAX cannot start ({reason}); JAX_PLATFORMS names {named}: unset it or name a "
-            "platform of this machine there, or choose --accelerator cpu"
-        ) from error
-    if accelerator not in ("auto", found[0].platform):
-        names = ", ".join(sorted({f"{d.platform} ({d.device_kind})" for d in found}))
-        extra = "jax[cuda12]" if accelerator == "gpu" else "jax[tpu]"
-        raise InputError(
-            f"--accelerator {accelerator} requested, but JAX found only {names}; install {extra} "
-            f"on a machine that has one, or choose --accelerator {found[0].platform}"
-        )
-
-
-def keep_programs(folder: Path) -> None:
-    """Keeps compiled programs for the next start, unless JAX was told where to keep them.
-
-    There is one folder per machine, because a CPU's programs suit its own model only.
-    """
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(folder.resolve() / platform.node()))
 
 
 def announce(console: Console, options: Options, named: bool) -> None:

@@ -8,6 +8,7 @@ import pytest
 from report_study import TINY, make_record, write_study
 
 from experiments import report as command_line
+from twostage_jax.commands import live_report
 from twostage_jax.support.errors import InputError
 
 pytestmark = pytest.mark.integration
@@ -73,7 +74,7 @@ def test_an_interval_is_above_zero_and_a_day_at_most(tmp_path, capsys, interval,
 
 def test_a_report_that_cannot_be_drawn_is_a_warning(tmp_path):
     warnings = []
-    live = command_line.LiveReport(tmp_path / "nowhere", warnings.append)
+    live = live_report.LiveReport(tmp_path / "nowhere", warnings.append)
     assert live.draw() is None
     (line,) = warnings
     assert line.startswith("no report: found no study.json")
@@ -98,8 +99,8 @@ def test_a_report_that_fails_says_why_in_one_line(tmp_path, monkeypatch, error, 
         raise error
 
     warnings = []
-    monkeypatch.setattr(command_line, "write_report", fail)
-    assert command_line.LiveReport(tmp_path, warnings.append).draw() is None
+    monkeypatch.setattr(live_report, "write_report", fail)
+    assert live_report.LiveReport(tmp_path, warnings.append).draw() is None
     (line,) = warnings
     start = re.escape(f"no report: {reason}")
     assert re.fullmatch(rf"{start} \(the study is not affected; .*\)", line)
@@ -116,8 +117,8 @@ def test_a_running_study_spends_a_fiftieth_of_its_time_on_the_report(monkeypatch
         return folder
 
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(command_line, "write_report", draw)
-    live = command_line.LiveReport(tmp_path, drawn.append)
+    monkeypatch.setattr(live_report, "write_report", draw)
+    live = live_report.LiveReport(tmp_path, drawn.append)
     for _ in clock:
         now[0] += 1
         live.update()

@@ -20,7 +20,8 @@ from PIL import Image
 from records import same_result
 
 from experiments import options as command_line
-from experiments.reproduce import keep_programs, main
+from experiments.reproduce import main
+from twostage_jax.commands.device import keep_programs
 from twostage_jax.data.sources import SOURCES
 from twostage_jax.study.approaches import find
 from twostage_jax.study.folder import read_records
@@ -221,7 +222,7 @@ def test_a_report_that_fails_does_not_take_the_study_along(run, tmp_path, monkey
     def fail(*_, **__):
         raise RuntimeError("no font")
 
-    monkeypatch.setattr("experiments.report.write_report", fail)
+    monkeypatch.setattr("twostage_jax.commands.live_report.write_report", fail)
     status, out, _ = run(*SMALL, "--approaches", "is_rus", "--epochs", "1")
     assert status == 0
     assert "no report: RuntimeError: no font (the study is not affected" in out

@@ -11,7 +11,7 @@ import tyro
 
 from experiments.benchmarks.document import provenance
 from experiments.benchmarks.turns import find_device, run_once
-from experiments.command import run_command
+from twostage_jax.commands.ending import run_command
 from twostage_jax.data.sources import SOURCES
 from twostage_jax.support.errors import InputError, require_known
 
@@ -54,7 +54,7 @@ def run(
     packages: Sequence[str],
     arguments: Sequence[str] | None,
 ) -> int:
-    """Runs a command line and returns its exit status, see `experiments.command`.
+    """Runs a command line and returns its exit status, see `twostage_jax.commands.ending`.
 
     `benchmark` measures and writes. It gets the options, the device (`platform` and `kind`), and
     the provenance, which names the versions of `packages`.

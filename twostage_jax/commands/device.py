@@ -1,0 +1,77 @@
+"""The device that a command works on, and what JAX is told about it."""
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+
+from twostage_jax.support.errors import InputError
+
+ACCELERATORS = ("auto", "cpu", "gpu", "tpu")
+
+# What the environment may set in JAX, and networks are trained without. A study's settings say
+# nothing of it; `--precision` is the choice that there is.
+_NUMERICS = {
+    "jax_enable_x64": False,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_disable_jit": False,
+    "jax_debug_nans": False,
+    "jax_debug_infs": False,
+}
+
+
+def fix_numerics() -> None:
+    """Makes JAX compute as it does by default, whatever the environment sets."""
+    for name, value in _NUMERICS.items():
+        jax.config.update(name, value)
+
+
+@contextmanager
+def out_of_memory_as_input_error(advice: str) -> Iterator[None]:
+    """Turns the error of a device without enough memory into an InputError that ends in advice."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(f"the device has too little memory: {advice}") from error
+
+
+def use_accelerator(accelerator: str) -> None:
+    """Makes JAX use the accelerator.
+
+    Raises:
+        InputError: JAX does not find it.
+    """
+    if accelerator == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    try:
+        found = jax.local_devices()
+    except Exception as error:  # a platform that is not there: an AssertionError, or another
+        reason = str(error).splitlines()[0] if str(error) else "it does not say why"
+        named = jax.config.jax_platforms or "none"
+        raise InputError(
+            f"JAX cannot start ({reason}); JAX_PLATFORMS names {named}: unset it or name a "
+            "platform of this machine there, or choose --accelerator cpu"
+        ) from error
+    if accelerator not in ("auto", found[0].platform):
+        names = ", ".join(sorted({f"{d.platform} ({d.device_kind})" for d in found}))
+        extra = "jax[cuda12]" if accelerator == "gpu" else "jax[tpu]"
+        raise InputError(
+            f"--accelerator {accelerator} requested, but JAX found only {names}; install {extra} "
+            f"on a machine that has one, or choose --accelerator {found[0].platform}"
+        )
+
+
+def keep_programs(folder: Path) -> None:
+    """Keeps compiled programs for the next start, unless JAX was told where to keep them.
+
+    There is one folder per machine, because a CPU's programs suit its own model only.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder.resolve() / platform.node()))
