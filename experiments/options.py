@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import tyro
 
 from twostage_jax.commands.device import ACCELERATORS
@@ -15,13 +14,12 @@ from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
 from twostage_jax.data.sources import SOURCES
 from twostage_jax.data.sources.options import MAX_PIXELS, SourceOptions
 from twostage_jax.evaluation.tables import TESTS
-from twostage_jax.models.backbones import find_backbone
 from twostage_jax.study.approaches import PAPER, find
 from twostage_jax.study.jobs import Scope
 from twostage_jax.support.errors import InputError, require_known
 from twostage_jax.support.files import user_path
+from twostage_jax.training.bounds import option_name, require_image_size, require_valid
 from twostage_jax.training.protocol import Protocol
-from twostage_jax.training.steps import PRECISIONS
 
 PROGRAM = "python -m experiments.reproduce"
 
@@ -189,18 +187,11 @@ def _validate(options: Options) -> None:
     _require_names(options)
     _require_numbers(options)
     _ = options.source  # which refuses values that are not valid
-    backbone = find_backbone(options.protocol.network)
-    backbone.check_width(options.protocol.width)
-    if options.image_size < backbone.min_image_size:
-        raise InputError(
-            f"--image-size {options.image_size} found, {backbone.min_image_size} or more expected "
-            f"by {backbone.title}; choose a larger one"
-        )
+    require_image_size(options.protocol, options.image_size, option_name)
 
 
 def _require_names(options: Options) -> None:
     require_known("dataset", options.dataset, SOURCES)
-    require_known("precision", options.protocol.precision, PRECISIONS)
     require_known("test fold", options.test_fold, TESTS)
     for scenario in options.scenarios:
         require_known("scenario", scenario, SCENARIOS)
@@ -217,12 +208,6 @@ _MOST = {
     "image-size": 4096,
     "images-per-class": 10**7,
     "members": 10_000,
-    "width": 32.0,
-    "epochs": 100_000,
-    "batch-size": 65_536,
-    "learning-rate": 1e38,
-    "epsilon": 1e38,
-    "k-neighbors": 10_000,
 }
 
 
@@ -232,27 +217,14 @@ def _require_numbers(options: Options) -> None:
             raise InputError(f"imbalance ratio {ratio:g} found, 1 or more expected (to 1e6)")
     if not 1 <= options.folds <= FOLDS:
         raise InputError(f"--folds {str(options.folds)[:40]} found, 1 to {FOLDS} expected")
-    protocol = options.protocol
+    require_valid(options.protocol, option_name)
     positive = {
         "image-size": options.image_size,
         "images-per-class": 1 if options.images_per_class is None else options.images_per_class,
         "members": 1 if options.members == "auto" else options.members,
-        "width": protocol.width,
-        "epochs": protocol.epochs,
-        "batch-size": protocol.batch_size,
-        "learning-rate": protocol.learning_rate,
-        "epsilon": protocol.epsilon,
-        "k-neighbors": protocol.k_neighbors,
     }
     for name, value in positive.items():
         if not 0 < value <= (most := _MOST[name]):
             raise InputError(
                 f"--{name} {str(value)[:40]} found, a number above 0 and at most {most:g} expected"
             )
-    for name in ("learning-rate", "epsilon"):
-        if np.float32(positive[name]) == 0:
-            raise InputError(f"--{name} {positive[name]:g} found, 1e-45 or more expected")
-    for name in ("decay", "bn_momentum"):
-        if not 0 <= (value := getattr(protocol, name)) < 1:
-            flag = name.replace("_", "-")
-            raise InputError(f"--{flag} {value:g} found, a number from 0 to below 1 expected")

@@ -39,9 +39,8 @@ def test_a_call_has_at_least_one_step_and_grows_at_most_fourfold(times):
 
 @pytest.fixture(scope="module")
 def trainer() -> Trainer:
-    return Trainer(
-        textures(images_per_class=12), Protocol(width=0.125, epochs=1, batch_size=8), None
-    )
+    own, protocol = textures(images_per_class=12), Protocol(width=0.125, epochs=1, batch_size=8)
+    return Trainer(protocol, own.class_counts, own.images)
 
 
 def test_a_plan_larger_than_balanced_classes_trains_all_its_rows(trainer, tmp_path):
@@ -65,6 +64,8 @@ def test_settings_that_are_younger_than_records_are_written_only_where_they_diff
     assert "network" not in Protocol().to_settings()
     assert Protocol(network="mobilenet_v2").to_settings()["network"] == "mobilenet_v2"
     old = Protocol(epochs=3).to_settings()
+    assert "head_epochs" not in old
+    assert Protocol(head_epochs=2).to_settings()["head_epochs"] == 2
     del old["epsilon_in_root"]
     assert complete_settings(old) == dataclasses.asdict(Protocol(epochs=3))
     assert complete_settings({"dataset": "x"})["dataset"] == "x"

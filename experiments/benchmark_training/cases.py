@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from experiments.benchmarks import options as common
 from twostage_jax.models.layers import Forms
 from twostage_jax.support.errors import InputError
-from twostage_jax.training.steps import PRECISIONS
+from twostage_jax.training.protocol import PRECISIONS
 
 OURS, TORCH, KERAS = "twostage_jax", "PyTorch", "Keras"
 

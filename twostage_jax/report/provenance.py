@@ -19,6 +19,7 @@ SETTINGS = {
     "network": ("backbone", "MobileNet"),
     "width": ("width multiplier of the network's channels", "1.0, not named"),
     "epochs": ("epochs, in each stage", "20"),
+    "head_epochs": ("epochs of stage 2, where they differ", "20"),
     "batch_size": ("samples per step; the last, partial batch is kept", "32"),
     "learning_rate": ("RMSprop's step size, in both stages", "0.0001"),
     "decay": ("RMSprop's decay", _SILENT),

@@ -194,6 +194,7 @@ _SETTINGS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("dataset", "fingerprint", "weights"), (str,)),
     **dict.fromkeys(("classes", "image_size"), (list,)),
     **{field.name: (type(field.default),) for field in dataclasses.fields(Protocol)},
+    "head_epochs": (int, type(None)),
     **dict.fromkeys(("width", "learning_rate", "decay", "epsilon", "bn_momentum"), (float, int)),
 }
 """The types of the settings that JSON gives back; a setting that is not named may have any."""

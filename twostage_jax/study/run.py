@@ -272,7 +272,7 @@ def _record(
         return failed_record(network.key(approach), reason, **common)
     if approach.correction is not None:
         probabilities = CORRECTIONS[approach.correction](probabilities, counts)
-    epochs = plans.protocol.epochs
+    protocol = plans.protocol
     return Record(
         key=network.key(approach),
         status="done",
@@ -285,8 +285,8 @@ def _record(
         curve2=curve2,
         seconds=networks.seconds | {"stage2": tuned.seconds if tuned else 0.0},
         images={
-            "stage1": epochs * network.images,
-            "stage2": epochs * tuned.features if tuned else 0,
+            "stage1": protocol.epochs * network.images,
+            "stage2": protocol.epochs_of_heads * tuned.features if tuned else 0,
         },
         **common,
     )

@@ -136,7 +136,8 @@ class Study:
     @cached_property
     def trainer(self) -> Trainer:
         """The compiled programs, with the images on the device."""
-        return Trainer(self.image_set, self.protocol, self._weights)
+        own = self.image_set
+        return Trainer(self.protocol, own.class_counts, own.images, self._weights)
 
     def groups(self, members: int) -> list[Group]:
         """The networks in groups of at most `members`."""

@@ -3,10 +3,12 @@
 import dataclasses
 from collections.abc import Mapping
 
+PRECISIONS = ("float32", "tf32", "bfloat16")
+
 # Settings that are younger than the first records, and what was done before there was a choice.
 # They are written down only where they differ from that, so that the settings (and their hash) of
 # a study that does not use them stay those of older records.
-_YOUNGER = {"network": "mobilenet_v1"}
+_YOUNGER = {"network": "mobilenet_v1", "head_epochs": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Protocol:
     """Width multiplier of the network's channels."""
     epochs: int = 20
     """Epochs of stage 1, and again of stage 2."""
+    head_epochs: int | None = None
+    """Epochs of stage 2, where they differ from those of stage 1."""
     batch_size: int = 32
     """Samples per step; the last, partial batch of an epoch is kept."""
     learning_rate: float = 1e-4
@@ -39,6 +43,11 @@ class Protocol:
     """Precision of products and activations: float32, tf32 or bfloat16. Parameters are float32."""
     seed: int = 0
     """Seed of every random stream: folds, class orders, samplers, heads, shuffles."""
+
+    @property
+    def epochs_of_heads(self) -> int:
+        """Epochs of stage 2."""
+        return self.epochs if self.head_epochs is None else self.head_epochs
 
     def to_settings(self) -> dict:
         """The settings as records hold them."""

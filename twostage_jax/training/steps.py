@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
 from twostage_jax.models.backbones import find_backbone
+from twostage_jax.models.head import Head
 from twostage_jax.models.layers import Forms
 from twostage_jax.models.network import Network
 from twostage_jax.resampling.plan import DevicePlan
@@ -24,7 +25,6 @@ from twostage_jax.training.protocol import Protocol
 
 _DTYPE = {"float32": jnp.float32, "tf32": jnp.float32, "bfloat16": jnp.bfloat16}
 _PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
-PRECISIONS = tuple(_DTYPE)
 
 
 class TrainState(NamedTuple):
@@ -79,13 +79,21 @@ class Stages:
     their definition (`over_members`).
     """
 
-    def __init__(self, protocol: Protocol, classes: int, forms: Forms | None = None):
+    def __init__(
+        self,
+        protocol: Protocol,
+        classes: int,
+        forms: Forms | None = None,
+        feature_size: int | None = None,
+    ):
         """Nothing is computed yet.
 
         Args:
             protocol: how to train.
             classes: number of classes.
             forms: in which of several equivalent forms to compute; None for the fastest known.
+            feature_size: number of features per sample where they come from elsewhere and only
+                heads are trained; None for those of the protocol's network.
         """
         self.protocol = protocol
         self._classes = classes
@@ -99,7 +107,8 @@ class Stages:
         )
         shapes = nnx.eval_shape(lambda: self._new_network(jax.random.key(0)))
         self._network = nnx.graphdef(shapes)
-        self._head = nnx.graphdef(nnx.eval_shape(lambda: self._new_network(jax.random.key(0)).head))
+        self._foreign_features = feature_size
+        self._head = nnx.graphdef(nnx.eval_shape(lambda: self._new_head(jax.random.key(0))))
         self._feature_size = shapes.feature_size
 
     def _new_network(self, key) -> Network:
@@ -112,6 +121,11 @@ class Stages:
             rngs=nnx.Rngs(params=key),
         )
 
+    def _new_head(self, key) -> Head:
+        if self._foreign_features is None:
+            return self._new_network(key).head
+        return Head(self._foreign_features, self._classes, nnx.Rngs(params=key))
+
     def init_network(self, key) -> TrainState:
         """The state of a randomly initialized network."""
         _, params, stats = nnx.split(self._new_network(key), nnx.Param, nnx.BatchStat)
@@ -119,7 +133,7 @@ class Stages:
 
     def init_head(self, key) -> nnx.State:
         """The parameters of a randomly initialized head."""
-        return self.init_network(key).params["head"]
+        return nnx.state(self._new_head(key), nnx.Param)
 
     def start_head(self, params: nnx.State) -> TrainState:
         """The state in which stage 2 begins, from the parameters of a head."""

@@ -1,18 +1,17 @@
-"""Trains many networks and many heads: the compiled programs of one protocol on one image set."""
+"""Trains many networks and many heads: the compiled programs of one protocol on one data set."""
 
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Array, Float, Float32, Int, UInt8
 
-from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.partition import FOLDS
 from twostage_jax.models.weights import Weights, set_weights
 from twostage_jax.resampling.plan import DevicePlan, Plan, epoch_batches
@@ -80,27 +79,32 @@ class Trainer:
 
     def __init__(
         self,
-        image_set: ImageSet,
         protocol: Protocol,
-        weights: Weights | None,
+        class_counts: Int[np.ndarray, " classes"],
+        images: UInt8[np.ndarray, "n h w 3"] | None = None,
+        weights: Weights | None = None,
+        feature_size: int | None = None,
     ):
         """Nothing is compiled before it is used.
 
         Args:
-            image_set: what rows of plans refer to.
             protocol: how to train.
+            class_counts: samples of each class of the whole data set.
+            images: what rows of plans refer to; None where only heads are trained.
             weights: what networks start from, apart from their heads; None for random weights.
+            feature_size: number of features per sample where only heads are trained, on features
+                that come from elsewhere.
         """
         self._protocol = protocol
         self._weights = weights
-        self._images = replicate(image_set.images)
-        # Sizes follow from the whole image set, not from what is trained: one program serves
+        self._images: Any = None if images is None else replicate(images)
+        # Sizes follow from the whole data set, not from what is trained: one program serves
         # every study on it, and a record does not depend on what else is trained.
-        largest_class = int(np.ceil(image_set.class_counts.max() * (1 - 1 / FOLDS)))
-        self._usual_steps = self._steps(image_set.num_classes * largest_class)
-        self._max_rows = self._steps(len(image_set)) * protocol.batch_size
+        largest_class = int(np.ceil(class_counts.max() * (1 - 1 / FOLDS)))
+        self._usual_steps = self._steps(len(class_counts) * largest_class)
+        self._max_rows = self._steps(int(class_counts.sum())) * protocol.batch_size
 
-        stages = Stages(protocol, image_set.num_classes)
+        stages = Stages(protocol, len(class_counts), feature_size=feature_size)
         self._init_network = jax.jit(jax.vmap(stages.init_network))
         self._init_head = jax.jit(jax.vmap(stages.init_head))
         self._start_head = jax.jit(jax.vmap(stages.start_head))
@@ -167,27 +171,36 @@ class Trainer:
         self,
         plans: Sequence[Plan],
         streams: Sequence[Stream],
-        checkpoints: Path,
+        checkpoints: Path | None,
         progress: Progress = lambda _: None,
     ) -> Trained:
         """Stage 1: trains a network on each plan.
 
         Args:
-            plans: on rows of the image set.
+            plans: on rows of the images.
             streams: each network's random streams, for its head and its shuffles.
             checkpoints: folder of these networks' checkpoints; training resumes from the last.
+                None writes none.
             progress: is told how far training is, every few seconds.
 
         Raises:
             OSError: a checkpoint cannot be written, or a damaged one cannot be removed.
         """
         state = self._initial_networks(streams)
+        curves = np.zeros((len(plans), self._protocol.epochs, 2), np.float32)
+        if checkpoints is None:
+            started = time.perf_counter()
+            for epoch in range(self._protocol.epochs):
+                state, curves[:, epoch] = self._train_epoch(
+                    self.network_program, state, self._images, plans, streams, epoch, progress
+                )
+            return Trained(state, curves, time.perf_counter() - started)
         # Checkpoints hold the state as one flat array per network: four times faster to write
         # than its 224 small arrays.
         _, unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], state))
         saved = {
             "state": np.asarray(self._ravel(state)),
-            "curves": np.zeros((len(plans), self._protocol.epochs, 2), np.float32),
+            "curves": curves,
             "seconds": np.zeros(()),
         }
         with Checkpoints(checkpoints) as kept:
@@ -217,7 +230,7 @@ class Trainer:
     def extract(
         self, networks: TrainState, rows: Sequence[Int[np.ndarray, " _"]]
     ) -> Float[Array, "members max_rows f"]:
-        """Features of rows of the image set, batch norm in inference mode; one list per network.
+        """Features of rows of the images, batch norm in inference mode; one list per network.
 
         The result has room for every image; a network's features are its first `len(rows)` ones.
         """
@@ -230,7 +243,7 @@ class Trainer:
 
     def train_heads(
         self,
-        networks: TrainState,
+        networks: TrainState | None,
         members: Sequence[int],
         features: Float[Array, "members max_rows f"],
         plans: Sequence[Plan],
@@ -239,7 +252,8 @@ class Trainer:
         """Stage 2: fine-tunes heads of trained networks on features.
 
         Args:
-            networks: whose heads to start from (unless the protocol asks for fresh ones).
+            networks: whose heads to start from, unless the protocol asks for fresh ones; None
+                where there are none.
             members: which network each head belongs to.
             features: of each network.
             plans: of each head, on rows of its network's features.
@@ -249,7 +263,7 @@ class Trainer:
         chosen = np.asarray(members)
         params = (
             self._init_head(_keys(streams))
-            if self._protocol.fresh_head
+            if networks is None or self._protocol.fresh_head
             else jax.tree.map(lambda leaf: leaf[chosen], networks.params["head"])
         )
         # All heads share one table; a head's rows are those of its network in it.
@@ -260,7 +274,7 @@ class Trainer:
         ]
         state = self._start_head(params)
         curves = []
-        for epoch in range(self._protocol.epochs):
+        for epoch in range(self._protocol.epochs_of_heads):
             state, curve = self._train_epoch(self.head_program, state, table, plans, streams, epoch)
             curves.append(curve)
         return Trained(state, np.stack(curves, axis=1), time.perf_counter() - started)
