@@ -60,7 +60,9 @@ def start(folder: Path, *more: str, output: str = "out", **environment) -> subpr
 
 def wait_for(pattern: str, process: subprocess.Popen) -> None:
     """Waits until there is a file, or the process has ended."""
-    while not glob.glob(pattern, include_hidden=True) and process.poll() is None:
+    while process.poll() is None:
+        if glob.glob(pattern, include_hidden=True, recursive=True):
+            return
         time.sleep(0.01)
 
 
@@ -465,7 +467,6 @@ def test_interrupts_end_at_once_with_130(whole, tmp_path):
 def test_a_removed_output_folder_is_status_1_and_other_settings_are_refused(whole, tmp_path):
     process = start(tmp_path)
     wait_for(f"{tmp_path}/out/records/**/*.safetensors", process)
-    wait_for(f"{tmp_path}/out/records/*/*/*/*.safetensors", process)
     shutil.rmtree(tmp_path / "out")
     assert process.wait(timeout=600) == 1, (tmp_path / "out.log").read_text()
     assert_ends_as(tmp_path, whole)

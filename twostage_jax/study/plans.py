@@ -4,13 +4,15 @@ Everything here follows from the image set, the protocol and names alone, so tha
 computes the same.
 """
 
+from collections.abc import Callable
 from functools import cached_property, lru_cache, partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
 from twostage_jax.data.image_set import ImageSet
-from twostage_jax.data.partition import PartitionKey, Partitions
+from twostage_jax.data.partition import Partition, PartitionKey, Partitions
 from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.resampling.registry import make_sampler
@@ -27,16 +29,28 @@ _KEPT_PLANS = 1000
 class Plans:
     """Partitions and plans of one image set under one protocol, each computed once."""
 
-    def __init__(self, image_set: ImageSet, protocol: Protocol):
+    def __init__(
+        self,
+        image_set: ImageSet,
+        protocol: Protocol,
+        *,
+        partition: Callable[[PartitionKey], Partition] | None = None,
+        make: Callable[[str, int, int], Any] | None = None,
+    ):
         """Nothing is computed yet.
 
         Args:
             image_set: the images, at the study's size.
             protocol: its seed names the random streams, its `k_neighbors` is SMOTE's.
+            partition: gives the partition of a key; by default one of the paper's.
+            make: gives the sampler of a short name, for stage 1 or 2, with a seed; by default the
+                registered one.
         """
         self.image_set = image_set
         self.protocol = protocol
-        self.partition = lru_cache(_KEPT_PLANS)(Partitions(image_set, protocol.seed).make)
+        partition = partition or Partitions(image_set, protocol.seed).make
+        self.partition = lru_cache(_KEPT_PLANS)(partition)
+        self._make = make or self._registered
         self.of_images = lru_cache(_KEPT_PLANS)(self._plan_images)
 
     def class_counts(self, partition: PartitionKey) -> Int32[np.ndarray, " classes"]:
@@ -56,11 +70,11 @@ class Plans:
         """
         rows = self.partition(partition).train
         names = np.array(self.image_set.class_names)[self.image_set.labels[rows]]
-        for stage in (approach.stage1, approach.stage2):
+        for number, stage in enumerate((approach.stage1, approach.stage2), start=1):
             if stage is None or stage.sampler is None:
                 continue
             try:
-                self._sampler(stage.sampler, 0).require_classes(names)
+                self._make(stage.sampler, number, 0).require_classes(names)
             except InputError as error:
                 raise InputError(
                     f"{approach.title} on {_title(partition)}: {error}; or lower --k-neighbors or "
@@ -77,11 +91,10 @@ class Plans:
         labels = self.image_set.labels[rows]
         if stage1.sampler is None:
             return Plan.of_all(labels).of_rows(rows)
-        sampler = self._sampler(stage1.sampler, self.stream(partition, stage1)("plan"))
+        sampler = self._make(stage1.sampler, 1, self.stream(partition, stage1)("plan"))
         try:
-            if isinstance(sampler, SMOTE):
+            if isinstance(sampler, SMOTE) and isinstance(k := sampler.k_neighbors, int):
                 # Distances between all images are taken once, not once per partition.
-                k = self.protocol.k_neighbors
                 neighbors = subset_neighbors(self._neighbor_table, rows, labels, k)
                 plan = sampler.plan(rows[:, None], labels, neighbors=neighbors)
             elif sampler.reads_samples:
@@ -117,9 +130,9 @@ class Plans:
         if sampler is None:
             return Plan.of_all(labels)
         seed = self.stream(partition, approach.stage1, approach.name)("plan")
-        return self._sampler(sampler, seed).plan(features, labels)
+        return self._make(sampler, 2, seed).plan(features, labels)
 
-    def _sampler(self, name: str, seed: int):
+    def _registered(self, name: str, stage: int, seed: int):
         return make_sampler(name, seed=seed, k_neighbors=self.protocol.k_neighbors)
 
     @cached_property

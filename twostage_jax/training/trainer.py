@@ -18,8 +18,9 @@ from twostage_jax.resampling.plan import DevicePlan, Plan, epoch_batches
 from twostage_jax.support.streams import Stream
 from twostage_jax.training.checkpoints import Checkpoints
 from twostage_jax.training.lifting import SEQUENTIAL, Lifted, replicate
+from twostage_jax.training.programs import programs
 from twostage_jax.training.protocol import Protocol
-from twostage_jax.training.steps import Stages, Tally, TrainState
+from twostage_jax.training.steps import Tally, TrainState
 
 # Fraction of the free memory that is used for networks. The rest is left for features, heads and
 # fragmentation.
@@ -31,7 +32,7 @@ class Advance(NamedTuple):
     """Training went on.
 
     Attributes:
-        images: how many went forward and backward through networks of stage 1.
+        images: how many samples went forward and backward; images in stage 1, features in stage 2.
         resumed: whether they did before this process; a checkpoint stands for them.
     """
 
@@ -104,16 +105,9 @@ class Trainer:
         self._usual_steps = self._steps(len(class_counts) * largest_class)
         self._max_rows = self._steps(int(class_counts.sum())) * protocol.batch_size
 
-        stages = Stages(protocol, len(class_counts), feature_size=feature_size)
-        self._init_network = jax.jit(jax.vmap(stages.init_network))
-        self._init_head = jax.jit(jax.vmap(stages.init_head))
-        self._start_head = jax.jit(jax.vmap(stages.start_head))
-        self._ravel = jax.jit(jax.vmap(lambda state: ravel_pytree(state)[0]))
-        self.network_program = Lifted(stages.train_network)
-        self.head_program = Lifted(stages.train_head)
-        self._extract = Lifted(stages.extract)
-        self._predict = Lifted(stages.predict)
-        self._represent = Lifted(stages.represent)
+        self._programs = programs(protocol, len(class_counts), feature_size)
+        self.network_program = self._programs.train_network
+        self.head_program = self._programs.train_head
         self._call_length = {self.network_program: CallLength(), self.head_program: CallLength()}
 
     def members_that_fit(self) -> int:
@@ -146,7 +140,7 @@ class Trainer:
 
         def arguments() -> tuple[TrainState, Tally, DevicePlan]:
             integers, reals = jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32)
-            state = self._init_network(_keys([lambda _: 0] * members))
+            state = self._programs.init_network(_keys([lambda _: 0] * members))
             tally = Tally(*jnp.zeros((2, members), jnp.float32))
             return state, tally, DevicePlan(integers, integers, reals, integers)
 
@@ -199,7 +193,7 @@ class Trainer:
         # than its 224 small arrays.
         _, unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], state))
         saved = {
-            "state": np.asarray(self._ravel(state)),
+            "state": np.asarray(self._programs.ravel(state)),
             "curves": curves,
             "seconds": np.zeros(()),
         }
@@ -213,13 +207,13 @@ class Trainer:
                 state, saved["curves"][:, epoch] = self._train_epoch(
                     self.network_program, state, self._images, plans, streams, epoch, progress
                 )
-                saved["state"] = np.asarray(self._ravel(state))
+                saved["state"] = np.asarray(self._programs.ravel(state))
                 saved["seconds"] += time.perf_counter() - started
                 kept.save(epoch + 1, saved)
         return Trained(state, saved["curves"], float(saved["seconds"]))
 
     def _initial_networks(self, streams: Sequence[Stream]) -> TrainState:
-        state = self._init_network(_keys(streams))
+        state = self._programs.init_network(_keys(streams))
         if self._weights is None:
             return state
         return state._replace(
@@ -239,7 +233,7 @@ class Trainer:
         for line, own in zip(padded, rows, strict=True):
             line[: len(own)] = own
         batches = padded.reshape(len(rows), -1, self._protocol.batch_size)
-        return self._extract(networks, self._images, jnp.asarray(batches), steps)
+        return self._programs.extract(networks, self._images, jnp.asarray(batches), steps)
 
     def train_heads(
         self,
@@ -248,6 +242,7 @@ class Trainer:
         features: Float[Array, "members max_rows f"],
         plans: Sequence[Plan],
         streams: Sequence[Stream],
+        progress: Progress = lambda _: None,
     ) -> Trained:
         """Stage 2: fine-tunes heads of trained networks on features.
 
@@ -258,11 +253,12 @@ class Trainer:
             features: of each network.
             plans: of each head, on rows of its network's features.
             streams: each head's random streams.
+            progress: is told how far training is, every few seconds.
         """
         started = time.perf_counter()
         chosen = np.asarray(members)
         params = (
-            self._init_head(_keys(streams))
+            self._programs.init_head(_keys(streams))
             if networks is None or self._protocol.fresh_head
             else jax.tree.map(lambda leaf: leaf[chosen], networks.params["head"])
         )
@@ -272,10 +268,12 @@ class Trainer:
             plan.of_rows(member * features.shape[1] + np.arange(features.shape[1]))
             for plan, member in zip(plans, members, strict=True)
         ]
-        state = self._start_head(params)
+        state = self._programs.start_head(params)
         curves = []
         for epoch in range(self._protocol.epochs_of_heads):
-            state, curve = self._train_epoch(self.head_program, state, table, plans, streams, epoch)
+            state, curve = self._train_epoch(
+                self.head_program, state, table, plans, streams, epoch, progress
+            )
             curves.append(curve)
         return Trained(state, np.stack(curves, axis=1), time.perf_counter() - started)
 
@@ -315,13 +313,13 @@ class Trainer:
         self, heads: nnx.State, features: Float[Array, "members rows f"]
     ) -> Float32[np.ndarray, "members rows classes"]:
         """Class probabilities; one head per member."""
-        return np.asarray(self._predict(heads, features))
+        return np.asarray(self._programs.predict(heads, features))
 
     def represent(
         self, heads: nnx.State, features: Float[Array, "members rows f"]
     ) -> Float32[np.ndarray, "members rows hidden"]:
         """Activations of the hidden layer, which stage 2 changes; one head per member."""
-        return np.asarray(self._represent(heads, features))
+        return np.asarray(self._programs.represent(heads, features))
 
 
 def _keys(streams: Sequence[Stream]) -> Array:
