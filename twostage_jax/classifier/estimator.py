@@ -260,7 +260,8 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         """The most probable class of each sample; takes the X of `predict_proba`."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        chosen = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[chosen]
 
     def decision_function(self, X):
         """Logarithms of the probabilities; for two classes, the difference of the two.

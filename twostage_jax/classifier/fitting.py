@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Float32, Float64, Int32, Int64
@@ -128,7 +129,7 @@ def fit_images(
         own = np.asarray(features[0, : len(rows)])
         if not np.isfinite(own).all():
             raise _diverged("the features are not finite")
-        plan = _decided(lambda: plans.of_features(_KEY, approach, own))
+        plan = _decided(lambda: plans.of_features(_KEY, approach, own)).of_rows(rows)
         head = _fit_head(trainer, protocol, plans, recipe, trained, features, plan, on_epoch)
         curves["stage2"] = head.curves[0]
         arrays |= {f"head.{name}": array for name, array in _flat(head.state.params).items()}
@@ -171,10 +172,11 @@ def fit_features(
     else:
         sampler = _make(recipe, protocol, name, 2, stream("plan"))
         plan = _decided(lambda: sampler.plan(features, labels))
+    plan = plan.of_rows(np.arange(len(features)))
     trainer = Trainer(protocol, counts, feature_size=features.shape[1])
     schedule = _Schedule(2, len(plan), protocol.epochs_of_heads, on_epoch)
     room = -len(features) % protocol.batch_size  # as many rows as sizes of programs allow
-    table = np.pad(features, ((0, room), (0, 0)))[None]
+    table = jnp.asarray(np.pad(features, ((0, room), (0, 0)))[None])
     head = trainer.train_heads(None, [0], table, [plan], [stream], schedule.progress())
     curves = {"stage2": head.curves[0]}
     arrays = {f"head.{own}": array for own, array in _flat(head.state.params).items()}
