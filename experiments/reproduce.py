@@ -4,11 +4,8 @@
 `--preset paper --accelerator gpu` (or tpu) is the whole study.
 """
 
-import logging
-import os
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -20,21 +17,17 @@ from twostage_jax.commands.device import (
     fix_numerics,
     keep_programs,
     out_of_memory_as_input_error,
+    require_batch,
+    require_memory,
     use_accelerator,
 )
-from twostage_jax.commands.ending import peak_memory, run_command
-from twostage_jax.commands.live_report import LiveReport
-from twostage_jax.commands.progress import run_and_show
+from twostage_jax.commands.ending import run_command
+from twostage_jax.commands.quiet import silence_orbax
+from twostage_jax.commands.studies import AGAIN, INTERRUPTED, plan_work, run_study
 from twostage_jax.data import sources
-from twostage_jax.evaluation import paper, tables
 from twostage_jax.models.backbones import load_weights
-from twostage_jax.study.folder import read_records
-from twostage_jax.study.jobs import image_passes, pending, record_keys
 from twostage_jax.study.study import Study
-from twostage_jax.support.errors import InputError
-
-_INTERRUPTED = "interrupted; the same command resumes the study"
-_AGAIN = "; finished records are kept: mend this, then the same command resumes the study"
+from twostage_jax.training.bounds import option_name
 
 
 def main(arguments: Sequence[str] | None = None, *, leave: bool = False) -> int:
@@ -48,10 +41,8 @@ def main(arguments: Sequence[str] | None = None, *, leave: bool = False) -> int:
         leave: as for `run_command`.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # Orbax logs the traceback of an error before it raises it; one line is printed here.
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    return run_command(partial(start, arguments), _INTERRUPTED, _AGAIN, leave=leave)
+    silence_orbax()
+    return run_command(partial(start, arguments), INTERRUPTED, AGAIN, leave=leave)
 
 
 def start(arguments: Sequence[str]) -> int:
@@ -64,7 +55,7 @@ def start(arguments: Sequence[str]) -> int:
     keep_programs(options.checkpoints / "compiled")
     console = Console(highlight=False, markup=False, soft_wrap=True)
     announce(console, options, named=preset is not None)
-    with out_of_memory_as_input_error(f"lower --members{_AGAIN}"):
+    with out_of_memory_as_input_error(f"lower --members{AGAIN}"):
         return reproduce(console, options, shlex.join([*PROGRAM.split(), *arguments]))
 
 
@@ -82,52 +73,15 @@ def announce(console: Console, options: Options, named: bool) -> None:
 def reproduce(console: Console, options: Options, command: str) -> int:
     """Runs the study that the options describe, up to its tables and its report."""
     study = make_study(options)
-    members = options.members
-    groups = study.groups(study.trainer.members_that_fit() if members == "auto" else members)
-    console.print(f"images: {study.image_set!r}")
-    study.check_folder()
-    waiting = pending(groups, study.folder)
-    console.print(
-        f"study: {len(study.networks)} networks, {len(record_keys(study.networks))} records, "
-        f"{image_passes(groups, study.protocol.epochs):,} image passes; to do: "
-        f"{sum(map(len, waiting))} networks, "
-        f"{image_passes(waiting, study.protocol.epochs):,} image passes"
-    )
+    members = None if options.members == "auto" else options.members
+    work = plan_work(console, study, members)
     if options.dry_run:
-        memory = study.trainer.device_memory(max(map(len, groups)))
+        memory = study.trainer.device_memory(max(map(len, work.groups)))
         known = "not known here" if memory is None else f"{memory / 2**30:.2f} GiB"
         console.print(f"device memory: {known}")
         return 0
-    study.remove_litter([group for group in groups if group not in waiting])
-    study.open(command)
-    started = time.perf_counter()
-    report = LiveReport(study.folder.path, partial(console.print, style="bold red"))
-    run_and_show(console, study, waiting, lambda _: report.update())
-    return 1 if finish(console, study, options, report, started) else 0
-
-
-# At least as many bytes as a training step takes per pixel of its batch, at width 1. XLA plans
-# about 2,000 for MobileNet on 32 pixels.
-_BYTES_PER_PIXEL = 600
-
-
-def require_memory(options: Options) -> None:
-    """Checks that a batch of one network can fit into the device, before anything is read.
-
-    It is a lower bound: what passes may still be too much.
-
-    Raises:
-        InputError: it cannot.
-    """
-    stats = jax.local_devices()[0].memory_stats() or {}
-    there = stats.get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    batch, side, width = options.protocol.batch_size, options.image_size, options.protocol.width
-    needed = batch * side**2 * width * _BYTES_PER_PIXEL
-    if needed > there:
-        raise InputError(
-            f"--batch-size {batch}, --image-size {side} and --width {width:g} need at least "
-            f"{needed / 1e9:,.0f} GB, the device has {there / 1e9:,.0f} GB; lower one of them"
-        )
+    absent, _ = run_study(console, study, work, command, test_fold=options.test_fold)
+    return 1 if absent else 0
 
 
 def make_study(options: Options) -> Study:
@@ -137,15 +91,10 @@ def make_study(options: Options) -> Study:
         InputError: images or weights cannot be had, or the options ask for more than data and
             device can hold.
     """
-    require_memory(options)
+    require_memory(options.protocol, options.image_size, option_name)
     image_set = sources.SOURCES[options.dataset](options.source)
     protocol, cache = options.protocol, options.checkpoints / "weights"
-    # The default is for small sets, too; a larger batch would be padding for the most part.
-    if protocol.batch_size > (most := max(256, len(image_set))):
-        raise InputError(
-            f"--batch-size {protocol.batch_size} found, at most {most} expected for "
-            f"{len(image_set)} images; lower it"
-        )
+    require_batch(protocol, len(image_set), option_name)
     return Study(
         image_set,
         options.dataset,
@@ -155,46 +104,6 @@ def make_study(options: Options) -> Study:
         output=options.results,
         checkpoints=options.checkpoints / "training",
     )
-
-
-def finish(
-    console: Console, study: Study, options: Options, report: LiveReport, started: float
-) -> int:
-    """Writes and prints tables and report; returns how many records are failed or missing."""
-    # The tables hold all records of the folder: parts of a study add up.
-    records = read_records(study.folder.records) if study.folder.records.exists() else []
-    description = study.check_folder()
-    made = tables.make_tables(
-        records,
-        expected=record_keys(study.networks),
-        why_absent=paper.why_not_comparable(
-            description.settings, description.class_counts, records, options.test_fold
-        ),
-        recipes=description.recipes,
-        test=options.test_fold,
-    )
-    tables.write_tables(study.folder.path, made)
-    # Rich would cut off columns where it finds no terminal and assumes a width of 80.
-    Console(highlight=False, width=max(console.width, 120)).print(tables.screen(made))
-    page = report.draw()
-    console.print(
-        f"{time.perf_counter() - started:.0f} s; peak memory of the process "
-        f"{peak_memory() / 1e9:.2f} GB; results in {study.folder.path}"
-        + (f", the report to look at: {page}" if page else "")
-    )
-    scope = set(record_keys(study.networks))
-    failed = sum(record.status == "failed" for record in records if record.key in scope)
-    if failed:
-        console.print(f"{failed} records failed, see tables.md there", style="bold red")
-    # Somebody may remove files while the study runs, and after they were read.
-    missing = sum(not study.folder.record(key).exists() for key in scope)
-    if missing:
-        console.print(
-            f"{missing} of {len(scope)} records are missing in {study.folder.path}; the same "
-            "command makes them again",
-            style="bold red",
-        )
-    return failed + missing
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from twostage_jax.classifier import callbacks, inputs, storage
 from twostage_jax.classifier.fitting import Fitted, fit_features, fit_images
 from twostage_jax.classifier.predictor import Predictor, change_prior, find_prior
 from twostage_jax.classifier.recipe import Recipe
+from twostage_jax.data.image_set import ImageSet
 from twostage_jax.models.backbones import load_weights
 from twostage_jax.models.weights import Weights
 from twostage_jax.resampling.registry import SAMPLERS, make_sampler
@@ -41,7 +42,8 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
     studies of this package: equal data, split, approach and seed give equal probabilities.
 
     X may be images (uint8, n x height x width x 3, or gray without channels), a sequence of image
-    files, or the path of a folder: with class folders for `fit`, any folder for `predict`. X of two
+    files, or the path of a folder: with class folders for `fit` (which also takes an `ImageSet` of
+    `data.sources.load`), any folder for `predict`. X of two
     dimensions is a table of features of whatever network the user has; stage 2 alone is then
     fitted, on a new head, and everything that concerns images is ignored. Features should have
     about unit scale (`sklearn.preprocessing.StandardScaler`).
@@ -140,7 +142,8 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
 
         Args:
             X: images, files, a folder of class folders, or features; see the class.
-            y: label of each sample; None for a folder, whose class folders are the labels.
+            y: label of each sample; None for a folder, whose class folders are the labels, or for
+                an image set.
 
         Raises:
             InputError (a ValueError): X, y or a parameter is not valid, a class is too small for a
@@ -158,24 +161,26 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
                 fitted = self._fit_images(X, y, protocol, recipe, on_epoch)
             else:
                 fitted = self._fit_features(X, y, protocol, recipe, on_epoch)
-        find_prior(self.prior, fitted.classes)
         self._fitted = fitted
         self.image_shape_ = fitted.image_shape
         self.history_ = fitted.history
         return self
 
     def _fit_images(self, X, y, protocol: Protocol, recipe: Recipe, on_epoch) -> Fitted:
-        if inputs.is_folder(X):
+        if inputs.is_folder(X) or isinstance(X, ImageSet):
             if y is not None:
                 raise InputError(
                     "X is a folder and y is given; expected one of the two: the class folders are "
                     "the labels; or pass a list of files with y"
                 )
-            image_set = inputs.read_folder(X, self.image_size)
+            given = isinstance(X, ImageSet)
+            image_set = X if given else inputs.read_folder(X, self.image_size)
             classes = np.array(image_set.class_names)
+            find_prior(self.prior, len(classes))  # before the work
         else:
             images = inputs.read_images(X, self.image_size)
             classes, labels = _encode(y, len(images))
+            find_prior(self.prior, len(classes))
             image_set = inputs.make_image_set(images, labels, [str(own) for own in classes])
         require_image_size(protocol, min(image_set.images.shape[1:3]))
         weights = self._weights(protocol)
@@ -195,6 +200,7 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
         classes, labels = _encode(y, len(X))
         if len(classes) < 2:
             raise InputError("one class found in y, at least two classes expected; add samples")
+        find_prior(self.prior, len(classes))
         fitted = fit_features(X, labels, protocol, recipe, on_epoch)
         data = checksum({"X": X, "labels": labels}, str(classes.tolist()))
         self._keep_data(classes, np.bincount(labels), data)

@@ -31,7 +31,7 @@ def is_folder(x: Any) -> bool:
 
 def is_images(x: Any) -> bool:
     """Whether X holds images or files and not a table of features."""
-    if is_folder(x) or _is_files(x):
+    if isinstance(x, ImageSet) or is_folder(x) or _is_files(x):
         return True
     return not hasattr(x, "iloc") and np.ndim(as_table(x)) > 2
 

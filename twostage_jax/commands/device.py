@@ -1,13 +1,15 @@
 """The device that a command works on, and what JAX is told about it."""
 
+import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import jax
 
 from twostage_jax.support.errors import InputError
+from twostage_jax.training.protocol import Protocol
 
 ACCELERATORS = ("auto", "cpu", "gpu", "tpu")
 
@@ -75,3 +77,46 @@ def keep_programs(folder: Path) -> None:
     """
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(folder.resolve() / platform.node()))
+
+
+# At least as many bytes as a training step takes per pixel of its batch, at width 1. XLA plans
+# about 2,000 for MobileNet on 32 pixels.
+_BYTES_PER_PIXEL = 600
+
+
+def require_memory(protocol: Protocol, side: int, call: Callable[[str], str]) -> None:
+    """Checks that a batch of one network can fit into the device, before anything is read.
+
+    It is a lower bound: what passes may still be too much.
+
+    Args:
+        protocol: how to train.
+        side: of the images, in pixels.
+        call: what the user calls a setting of this name.
+
+    Raises:
+        InputError: it cannot.
+    """
+    stats = jax.local_devices()[0].memory_stats() or {}
+    there = stats.get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed = protocol.batch_size * side**2 * protocol.width * _BYTES_PER_PIXEL
+    if needed > there:
+        raise InputError(
+            f"{call('batch_size')} {protocol.batch_size}, {call('image_size')} {side} and "
+            f"{call('width')} {protocol.width:g} need at least {needed / 1e9:,.0f} GB, the device "
+            f"has {there / 1e9:,.0f} GB; lower one of them"
+        )
+
+
+def require_batch(protocol: Protocol, images: int, call: Callable[[str], str]) -> None:
+    """Checks that a batch is not padding for the most part.
+
+    Raises:
+        InputError: it has far more places than there are images.
+    """
+    # The default is for small sets, too.
+    if protocol.batch_size > (most := max(256, images)):
+        raise InputError(
+            f"{call('batch_size')} {protocol.batch_size} found, at most {most} expected for "
+            f"{images} images; lower it"
+        )

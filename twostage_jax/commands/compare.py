@@ -1,0 +1,187 @@
+"""Which approach suits these images: `python -m twostage_jax compare cells/`."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from twostage_jax.commands.device import (
+    keep_programs,
+    out_of_memory_as_input_error,
+    require_batch,
+    require_memory,
+)
+from twostage_jax.commands.ending import run_command
+from twostage_jax.commands.options import (
+    Device,
+    Reading,
+    Training,
+    command_line,
+    data_name,
+    find_data,
+    parse,
+    read_data,
+    start_device,
+)
+from twostage_jax.commands.quiet import silence_orbax
+from twostage_jax.commands.studies import AGAIN, INTERRUPTED, plan_work, run_study
+from twostage_jax.data.folds import Splitting, most_splits
+from twostage_jax.data.groups import parse_groups, read_groups
+from twostage_jax.data.image_set import ImageSet
+from twostage_jax.data.partition import ORIGINAL
+from twostage_jax.evaluation.recommendation import recommendation_lines
+from twostage_jax.models.backbones import load_weights
+from twostage_jax.study.approaches import PAPER, find
+from twostage_jax.study.jobs import Scope
+from twostage_jax.study.study import Study
+from twostage_jax.support.errors import InputError
+from twostage_jax.support.files import user_path
+from twostage_jax.training.bounds import option_name
+
+PROGRAM = "python -m twostage_jax compare"
+SPLITS = 5
+APPROACHES = (*PAPER, "post_prior")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Compares approaches on the classes as they are, by cross-validation.
+
+    It makes a page and recommends one. The same command again resumes where it stopped.
+
+    Example: python -m twostage_jax compare cells/ --groups 'patient(\\d+)'
+    """
+
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
+    """Folder of class folders, NumPy archive (.npz), tfds:NAME or digits"""
+    training: tyro.conf.OmitArgPrefixes[Training]
+    approaches: tuple[str, ...] = APPROACHES
+    """Names: baseline, is_S (sampler S on images), fs_S (features), ts_S_T, post_prior."""
+    splits: int | None = None
+    """Parts that are tested in turn: 5, or as many as the smallest class allows."""
+    groups: str | None = None
+    """Keep groups (patients) together: a regular expression on names, or a CSV."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = dataclasses.field(default_factory=Reading)
+    output: Path | None = None
+    """Folder of records, tables and page; results/compare-DATA by default."""
+    checkpoints: Path = Path("checkpoints")
+    """Folder of weights, of training in flight and of compiled programs."""
+    members: int | None = None
+    """Networks trained at a time; as many as suit the device by default."""
+    device: Device = "auto"
+    """Where to train."""
+
+
+def default_output(data: str) -> Path:
+    """The folder of a comparison on DATA."""
+    return Path("results") / f"compare-{data_name(data)}"
+
+
+def main(arguments: Sequence[str], *, leave: bool = False) -> int:
+    """Runs a command line and returns its exit status.
+
+    0: all is done. 1: a record is failed or missing. 2: bad input, or a machine that cannot go on.
+    130: interrupted.
+
+    Args:
+        arguments: those after the command's name.
+        leave: as for `run_command`.
+    """
+    silence_orbax()
+    return run_command(partial(compare, list(arguments)), INTERRUPTED, AGAIN, leave=leave)
+
+
+def compare(arguments: Sequence[str]) -> int:
+    """Reads the options and the images, runs the study, and prints the recommendation."""
+    options: Options = parse(Options, PROGRAM, arguments, start_device(arguments))
+    options = _with_paths(options)
+    keep_programs(options.checkpoints / "compiled")
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    with out_of_memory_as_input_error(f"lower --members{AGAIN}"):
+        study = make_study(console, options)
+        work = plan_work(console, study, options.members)
+        command, fit = command_line(PROGRAM, arguments), fit_command(options)
+        absent, made = run_study(console, study, work, command, fit=fit)
+    for line in recommendation_lines(made.metrics, made.approaches, fit):
+        console.print(line)
+    return 1 if absent else 0
+
+
+def fit_command(options: Options) -> str:
+    """The command that fits an approach on all images, with `{approach}` in place of its name."""
+    reading, usual = vars(options.reading), vars(Reading())
+    arguments = [options.data, "--output", f"{data_name(options.data)}.model"]
+    arguments += ["--approach", "APPROACH", *options.training.to_arguments()]
+    for name, own in reading.items():
+        if own != usual[name]:
+            arguments += [option_name(name), str(own)]
+    line = command_line("python -m twostage_jax fit", arguments)
+    return line.replace("--approach APPROACH", "--approach {approach}", 1)
+
+
+def _with_paths(options: Options) -> Options:
+    output = options.output or default_output(options.data)
+    checkpoints = user_path(options.checkpoints, "--checkpoints")
+    if options.members is not None and options.members < 1:
+        raise InputError(f"--members {options.members} found, 1 or more expected")
+    for name in options.approaches:
+        find(name)
+    if options.groups is not None:
+        parse_groups(options.groups)
+    return dataclasses.replace(
+        options, output=user_path(output, "--output"), checkpoints=checkpoints
+    )
+
+
+def make_study(console: Console, options: Options) -> Study:
+    """Reads images and weights and makes the study; nothing is trained yet.
+
+    Raises:
+        InputError: they cannot be had, the classes are balanced or too small, or the options ask
+            for more than data and device can hold.
+    """
+    training, protocol = options.training, options.training.protocol
+    require_memory(protocol, training.image_size, option_name)
+    assert options.output is not None, "see `_with_paths`"
+    own_folders = (options.output, options.checkpoints)
+    image_set = read_data(options.data, training, options.reading, own_folders)
+    require_batch(protocol, len(image_set), option_name)
+    counts = image_set.class_counts
+    if counts.max() - counts.min() <= 1:
+        raise InputError(
+            f"every class has {counts.min()} images: nothing is imbalanced, and resampling would "
+            "change nothing; expected classes of different sizes: fit the baseline, or try the "
+            "methods on a part with experiments.reproduce --ratios"
+        )
+    splitting = _split(console, options, image_set)
+    approaches = tuple(map(find, dict.fromkeys(options.approaches)))
+    cache = options.checkpoints / "weights"
+    return Study(
+        image_set,
+        find_data(options.data)[0],
+        protocol,
+        load_weights(protocol.network, training.weights, protocol.width, cache),
+        Scope((ORIGINAL,), (1.0,), splitting.splits, approaches),
+        output=options.output,
+        checkpoints=options.checkpoints / "training",
+        splitting=splitting,
+    )
+
+
+def _split(console: Console, options: Options, image_set: ImageSet) -> Splitting:
+    groups = None if options.groups is None else read_groups(options.groups, image_set)
+    if groups is not None:
+        console.print(f"groups: {len(set(groups))}, each in one split")
+    splits = options.splits
+    if splits is None:
+        splits = most_splits(image_set, groups, seed=options.training.seed, wanted=SPLITS)
+        if splits < SPLITS:
+            console.print(
+                f"{splits} splits instead of {SPLITS}: the smallest class or its groups allow no "
+                "more"
+            )
+    return Splitting(splits, groups)

@@ -1,0 +1,135 @@
+"""One model of all images: `python -m twostage_jax fit cells/ --output cells.model`."""
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from twostage_jax.classifier import TwoStageClassifier
+from twostage_jax.classifier.storage import require_free
+from twostage_jax.commands.compare import default_output
+from twostage_jax.commands.device import out_of_memory_as_input_error, require_memory
+from twostage_jax.commands.ending import run_command
+from twostage_jax.commands.options import (
+    Device,
+    Reading,
+    Training,
+    parse,
+    read_data,
+    start_device,
+)
+from twostage_jax.evaluation.recommendation import fit_command, recommend
+from twostage_jax.report.results import read_results
+from twostage_jax.study.approaches import find
+from twostage_jax.support.errors import InputError
+from twostage_jax.support.files import user_path
+from twostage_jax.training.bounds import option_name
+
+PROGRAM = "python -m twostage_jax fit"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Trains one approach on all images and saves the model.
+
+    Without --approach, it is the one that compare recommends, with the options of compare.
+
+    Example: python -m twostage_jax fit cells/ --output cells.model --approach ts_smote_rus
+    """
+
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
+    """Folder of class folders, NumPy archive (.npz), tfds:NAME or digits"""
+    output: Path
+    """Folder of the model, which is made."""
+    training: tyro.conf.OmitArgPrefixes[Training]
+    approach: str | None = None
+    """Name of the approach, such as baseline, is_smote or ts_smote_rus."""
+    compared: Path | None = None
+    """Folder that compare wrote; results/compare-DATA by default."""
+    force: bool = False
+    """Replace a model that is there."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = dataclasses.field(default_factory=Reading)
+    device: Device = "auto"
+    """Where to train."""
+
+
+def main(arguments: Sequence[str], *, leave: bool = False) -> int:
+    """Runs a command line and returns its exit status.
+
+    0: the model is written. 2: bad input, or a machine that cannot go on. 130: interrupted.
+
+    Args:
+        arguments: those after the command's name.
+        leave: as for `run_command`.
+    """
+    work = partial(fit, list(arguments))
+    return run_command(work, "interrupted; no model is written", leave=leave)
+
+
+def fit(arguments: Sequence[str]) -> int:
+    """Reads the options and the images, and fits and saves the model."""
+    default = start_device(arguments)
+    options: Options = parse(Options, PROGRAM, arguments, default)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if options.approach is None:
+        chosen = _arguments_of_comparison(options)
+        options = parse(Options, PROGRAM, [*chosen, *_without_data(arguments, options)], default)
+        console.print(f"approach {options.approach}, as compare recommends")
+    assert options.approach is not None, "the command of the comparison names one"
+    approach = find(options.approach)
+    output = user_path(options.output, "--output")
+    require_free(output, options.force)  # before the work
+    require_memory(options.training.protocol, options.training.image_size, option_name)
+    image_set = read_data(options.data, options.training, options.reading, (output,))
+    console.print(f"images: {image_set!r}")
+    model = TwoStageClassifier(
+        approach=approach.name,
+        device=None if options.device == "auto" else options.device,
+        verbose=True,
+        **options.training.parameters,
+    )
+    started = time.perf_counter()
+    with out_of_memory_as_input_error("lower --batch-size or --image-size"):
+        model.fit(image_set)
+    model.set_params(verbose=False, device=None)  # of this command, and not of the model
+    model.save(output, force=options.force)
+    console.print(
+        f"{approach.title} on {len(image_set)} images of {image_set.num_classes} classes, "
+        f"{time.perf_counter() - started:.0f} s: the model is in {output}; to use it:\n"
+        f"  python -m twostage_jax predict {shlex.quote(str(output))} new/ --output predictions.csv"
+    )
+    return 0
+
+
+def _arguments_of_comparison(options: Options) -> list[str]:
+    """The arguments of the command that a comparison recommends.
+
+    Raises:
+        InputError: there is no comparison, it recommends nothing, or it is not complete.
+    """
+    folder = options.compared or default_output(options.data)
+    folder = user_path(folder, "--compared")
+    advice = f"run python -m twostage_jax compare {shlex.quote(options.data)} first, or name an "
+    advice += "approach with --approach"
+    if not (folder / "study.json").exists():
+        raise InputError(f"no comparison found in {folder}; {advice}")
+    results = read_results(folder)
+    if not results.complete or not results.description.fit:
+        raise InputError(f"the comparison in {folder} is not complete; {advice}")
+    found = recommend(results.scores, results.approaches)
+    if found is None:
+        raise InputError(f"the comparison in {folder} recommends nothing; {advice}")
+    return shlex.split(fit_command(results.description.fit, found.recommended))[4:]
+
+
+def _without_data(arguments: Sequence[str], options: Options) -> list[str]:
+    """A command line without DATA, to be read after a comparison's, which has it already."""
+    left = list(arguments)
+    left.remove(options.data)
+    return left
