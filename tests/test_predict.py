@@ -9,20 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-import weakref
-from itertools import count
 
 import numpy as np
 import pandas as pd
 import pytest
-from awkward_files import png
 from color_model import ColorModel, draw
 from PIL import Image
 
 from twostage_jax.commands import predict
 from twostage_jax.commands.main import main
-from twostage_jax.data.sources.decode import Decoded, decode
-from twostage_jax.prediction import stream
+from twostage_jax.data.sources.decode import decode
 from twostage_jax.prediction.stream import Prediction, predict_files
 from twostage_jax.prediction.table import FORMATS, Layout
 from twostage_jax.support.errors import InputError
@@ -222,70 +218,6 @@ def test_images_of_another_size_are_fitted_as_in_training(new, model, capsys):
     assert "1 of 4 images are not 8x8: resized as in training\n" in capsys.readouterr().err
 
 
-def test_a_model_of_oblong_images_takes_files_of_its_size_as_they_are(new):
-    model = ColorModel(image_shape=(6, 10, 3))
-    pixels = np.random.default_rng(1).integers(0, 256, (6, 10, 3), np.uint8)
-    Image.fromarray(pixels).save(new / "own.png")
-    (prediction,) = predict_files(model, [new / "own.png"])
-    np.testing.assert_array_equal(prediction.probabilities, model.predict_proba(pixels[None])[0])
-
-
-def test_dark_16_bit_images_are_warned_of_once(new, model):
-    for name in ("dark.png", "darker.png"):
-        (new / name).write_bytes(png(np.full((8, 8), 900)))
-    with pytest.warns(UserWarning, match="16-bit image uses at most 14 bits") as caught:
-        assert len([*predict_files(model, [new / "dark.png", new / "darker.png"])]) == 2
-    assert len(caught) == 1
-
-
-def test_a_model_of_features_takes_no_files():
-    with pytest.raises(InputError, match="fitted on features and takes no image files; expected"):
-        predict_files(ColorModel(image_shape=None), ["a.png"])
-
-
-def test_memory_does_not_grow_with_the_number_of_images(monkeypatch):
-    live, most, asked = set(), 0, 0
-
-    def read(name, size, max_pixels):
-        nonlocal most
-        pixels = np.full((*size, 3), 7, np.uint8)
-        live.add(name)
-        weakref.finalize(pixels, live.discard, name)
-        most = max(most, len(live))
-        return Decoded(pixels, size=size)
-
-    def names():
-        nonlocal asked
-        for asked in range(1, 2001):
-            yield str(asked)
-
-    monkeypatch.setattr(stream, "try_decode", read)
-    here = os.stat(__file__)
-    monkeypatch.setattr(stream.os, "stat", lambda _: here)
-    model = ColorModel()
-    for done, prediction in enumerate(predict_files(model, names()), 1):
-        assert prediction.probabilities is not None
-        assert asked - done <= 3 * 256
-    assert done == 2000
-    assert len(model.batches) == 8
-    assert most <= 2 * 256
-    assert not live
-
-
-def test_large_images_come_in_small_chunks(new):
-    model = ColorModel(image_shape=(2000, 2000, 3))
-    assert len([*predict_files(model, [new / "b.png"] * 5)]) == 5
-    assert model.batches == [2, 2, 1]
-
-
-def test_a_stream_that_is_left_early_stops_decoding(new, model):
-    names = (new / "b.png" for _ in count())
-    predictions = predict_files(model, names)
-    assert next(predictions).probabilities is not None
-    predictions.close()
-    assert Image.MAX_IMAGE_PIXELS is not None
-
-
 BAD = {
     "exists.csv": "exists.csv exists; expected a new file: .*--force",
     "new": "has no known format; expected a name that ends in .csv, .json, .parquet: ",
@@ -400,3 +332,19 @@ def test_an_interruption_is_one_line_and_leaves_no_file(new):
         assert time.monotonic() - started < 20
         assert process.stderr.read() == "\ninterrupted; table.csv is not written\n"
     assert os.listdir() == ["new"]
+
+
+@pytest.mark.integration
+def test_a_reader_that_has_seen_enough_is_no_error(new):
+    code = SLOW.replace("time.sleep(60)", "return super().predict_proba(images)")
+    code = code.replace('print("predicting", flush=True)', "")
+    paths = f"{os.path.dirname(__file__)}{os.pathsep}{os.pathsep.join(sys.path)}"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "predict", "a.model", *["new"] * 300],
+        env=os.environ | {"PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        assert process.wait(30) == 1
+        assert b"ipe" not in process.stderr.read()

@@ -112,8 +112,15 @@ def predict(options: Options) -> int:
             console.print(found.left_out)
         model = load_model(options.model, options.device, options.prior)
         layout = Layout(model.classes_.tolist(), options.topk, options.output_type == "prob")
-        with out_of_memory():
-            unread = _write(console, model, found.names, file, kind, layout, options)
+        try:
+            with out_of_memory():
+                unread = _write(console, model, found.names, file, kind, layout, options)
+        except BrokenPipeError:  # its reader, such as `head`, has seen enough
+            if output is not None:
+                raise
+            # Python would complain once more at its end, when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
     return 1 if unread else 0
 
 
