@@ -24,7 +24,7 @@ from twostage_jax.commands.saved_model import (
 from twostage_jax.commands.throughput import resized_text, show_throughput
 from twostage_jax.data.sources.options import MAX_PIXELS
 from twostage_jax.evaluation.names import readable
-from twostage_jax.prediction.finding import Found, find_images, names_from
+from twostage_jax.prediction.finding import Found, find_files, names_from
 from twostage_jax.prediction.stream import Model, file_size, predict_files
 from twostage_jax.prediction.table import FORMATS, Layout
 from twostage_jax.support.errors import InputError
@@ -163,13 +163,13 @@ def _find(paths: Sequence[str]) -> Found:
             "(./- is a file of that name)"
         )
     if paths and paths[0] != "-":
-        return find_images(paths)
+        return find_files(paths)
     if sys.stdin.isatty():
         raise InputError(
             "no paths, and standard input is a terminal; expected folders, images, or names from "
             f"another program: find new/ -name '*.png' | {PROGRAM} MODEL -"
         )
-    return find_images(names_from(sys.stdin.buffer.read()), must_exist=False)
+    return find_files(names_from(sys.stdin.buffer.read()), must_exist=False)
 
 
 def _write(

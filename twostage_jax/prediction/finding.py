@@ -18,7 +18,7 @@ class Found(NamedTuple):
     """One line on what lies in folders and is no image; empty where there is nothing."""
 
 
-def find_images(given: Iterable[str], *, must_exist: bool = True) -> Found:
+def find_files(given: Iterable[str], *, must_exist: bool = True) -> Found:
     """Finds the images of folders, searched deep, and of files, which may have any suffix.
 
     Links are followed. Hidden files, and what archivers and studies leave behind, are passed over.
