@@ -44,8 +44,12 @@ def out_of_memory_as_input_error(advice: str) -> Iterator[None]:
         raise InputError(f"the device has too little memory: {advice}") from error
 
 
-def use_accelerator(accelerator: str) -> None:
+def use_accelerator(accelerator: str, option: str = "--accelerator") -> None:
     """Makes JAX use the accelerator.
+
+    Args:
+        accelerator: one of `ACCELERATORS`.
+        option: what the command calls it.
 
     Raises:
         InputError: JAX does not find it.
@@ -59,14 +63,14 @@ def use_accelerator(accelerator: str) -> None:
         named = jax.config.jax_platforms or "none"
         raise InputError(
             f"JAX cannot start ({reason}); JAX_PLATFORMS names {named}: unset it or name a "
-            "platform of this machine there, or choose --accelerator cpu"
+            f"platform of this machine there, or choose {option} cpu"
         ) from error
     if accelerator not in ("auto", found[0].platform):
         names = ", ".join(sorted({f"{d.platform} ({d.device_kind})" for d in found}))
         extra = "jax[cuda12]" if accelerator == "gpu" else "jax[tpu]"
         raise InputError(
-            f"--accelerator {accelerator} requested, but JAX found only {names}; install {extra} "
-            f"on a machine that has one, or choose --accelerator {found[0].platform}"
+            f"{option} {accelerator} requested, but JAX found only {names}; install {extra} "
+            f"on a machine that has one, or choose {option} {found[0].platform}"
         )
 
 

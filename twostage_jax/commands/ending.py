@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from twostage_jax.support.errors import InputError
+from twostage_jax.support.unfinished import remove_unfinished
 
 try:
     import resource
@@ -41,6 +42,7 @@ def leave_on_signals(message: str) -> None:
             cursor = _SHOW_CURSOR if sys.stdout.isatty() else ""
             os.write(2, f"{cursor}\n{_message}\n".encode())
             sys.stdout.flush()
+        remove_unfinished()
         os._exit(130)
 
     global _message

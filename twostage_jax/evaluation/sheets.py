@@ -45,13 +45,13 @@ def csv(frame: pd.DataFrame, decimals: Mapping[str, int] = MappingProxyType({}))
         name: frame[name].map(lambda value, n=n: f"{value:.{n}f}", na_action="ignore")
         for name, n in decimals.items()
     }
-    texts = frame.assign(**printed).map(_as_text)
-    texts = texts.set_axis([*map(_as_text, texts.columns)], axis="columns")
+    texts = frame.assign(**printed).map(as_text)
+    texts = texts.set_axis([*map(as_text, texts.columns)], axis="columns")
     return texts.to_csv(index=False, lineterminator="\n")
 
 
-def _as_text(value: object) -> object:
-    """Returns a text as a spreadsheet may read it; any other value as it is."""
+def as_text(value: object) -> object:
+    """Returns a text as a spreadsheet may read it, as in `csv`; any other value as it is."""
     if not isinstance(value, str):
         return value
     text = readable(value)

@@ -9,12 +9,14 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from twostage_jax.support.errors import InputError
+from twostage_jax.support.unfinished import unfinished
 
 # The hidden file that `write_atomically` fills: only its own match.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
@@ -32,22 +34,36 @@ def checksum(arrays: Mapping[str, np.ndarray], text: str = "") -> str:
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes `data` to `path`, replacing what was there, so that no reader sees half a file.
 
-    The bytes go to a hidden file ending in `.tmp` in the same folder (made if it is missing),
-    reach the disk, and only then take the name. Several processes may write the same path: the
-    last one wins. A process that is killed may leave its `.tmp` file behind, which
-    `remove_temporary` finds.
+    It is done as `open_atomically` does it.
 
     Raises:
         OSError: the disk is full, the folder is read-only, ...; `path` is then as it was before.
+    """
+    with open_atomically(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def open_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to write, which takes the name `path` once all of it is written.
+
+    The bytes go to a hidden file ending in `.tmp` in the same folder (made if it is missing),
+    reach the disk, and only then take the name. Several processes may write the same path: the
+    last one wins. Where the block raises, the hidden file is removed and `path` stays as it was. A
+    process that is killed may leave its `.tmp` file behind, which `remove_temporary` finds.
+
+    Raises:
+        OSError: as `write_atomically`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not `tempfile`: its files are private to the user, and the rename would keep that.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    unfinished.add(temporary)
     try:
         with open(temporary, "xb") as file:
             _lock(file.fileno())  # tells `remove_temporary` that this process lives
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -57,6 +73,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a full disk is told without a name
         raise
+    finally:
+        unfinished.discard(temporary)
 
 
 def user_path(path: Path, what: str) -> Path:

@@ -52,18 +52,17 @@ class _TooLargeError(ValueError):
     """An image has more pixels than allowed; the message is its size."""
 
 
-class _Decoded(NamedTuple):
-    """What came of one file.
+class Decoded(NamedTuple):
+    """What came of one file."""
 
-    Attributes:
-        pixels: uint8 h x w x 3, or None where the file is not read.
-        error: why it is not read.
-        bits: how many of their 16 bits the samples use; None where they do not have 16.
-    """
-
-    pixels: np.ndarray | None
+    pixels: UInt8[np.ndarray, "h w 3"] | None = None
+    """RGB, or None where the file is not read."""
     error: Exception | None = None
+    """Why it is not read."""
     bits: int | None = None
+    """How many of their 16 bits the samples use; None where they do not have 16."""
+    size: tuple[int, int] | None = None
+    """Height and width of the upright image before it was fitted."""
 
 
 @cache
@@ -101,13 +100,13 @@ def decode_all(
         InputError: images cannot be decoded or are too large, or differ in size from the first
             while `image_size` is None. All images are tried; the message names the first few.
     """
-    work = partial(_try_decode, image_size=options.image_size, max_pixels=options.max_pixels)
+    work = partial(try_decode, size=options.image_size, max_pixels=options.max_pixels)
     with ThreadPoolExecutor() as pool:
         decoded = list(pool.map(work, encoded))
     kept = _readable(decoded, names, options)
-    narrow = [row for row in kept if _is_narrow(decoded[row].bits)]
+    narrow = [row for row in kept if is_narrow(decoded[row].bits)]
     if narrow:
-        warnings.warn(_narrow_text(decoded[narrow[0]].bits, narrow, names), stacklevel=2)
+        warnings.warn(narrow_text(decoded[narrow[0]].bits, narrow, names), stacklevel=2)
     pixels: list[Any] = [decoded[row].pixels for row in kept]
     del decoded
     shape = pixels[0].shape
@@ -147,11 +146,12 @@ def decode(
         ValueError: signed or 32-bit pixels, which have no agreed range, or too many pixels.
         OSError: not an image, or one cut short.
     """
-    pixels, bits = _decode(encoded, image_size, max_pixels)
-    if _is_narrow(bits):
+    decoded = _decode(encoded, image_size, max_pixels)
+    if is_narrow(decoded.bits):
         name = "its content" if isinstance(encoded, bytes) else str(encoded)
-        warnings.warn(_narrow_text(bits, [0], [name]), stacklevel=2)
-    return pixels
+        warnings.warn(narrow_text(decoded.bits, [0], [name]), stacklevel=2)
+    assert decoded.pixels is not None  # what is wrong with the file was raised
+    return decoded.pixels
 
 
 def printable(name: str) -> str:
@@ -166,7 +166,7 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def _readable(
-    decoded: Sequence[_Decoded], names: Sequence[str], options: SourceOptions
+    decoded: Sequence[Decoded], names: Sequence[str], options: SourceOptions
 ) -> list[int]:
     """The rows that are read; warns of the others or refuses them, as the options say."""
     large = [row for row, own in enumerate(decoded) if isinstance(own.error, _TooLargeError)]
@@ -178,7 +178,7 @@ def _readable(
         problems.append(
             f"{len(bad)} of {len(decoded)} images cannot be read: "
             f"{list_names([names[row] for row in bad])} (the first: "
-            f"{_reason(decoded[bad[0]].error)})"
+            f"{reason(decoded[bad[0]].error)})"
         )
     if large:
         sized = [f"{names[row]} ({decoded[row].error})" for row in large]
@@ -195,39 +195,46 @@ def _readable(
     raise InputError(f"{found}; {advice}, or leave them out with --on-unreadable skip")
 
 
-def _reason(error: Exception | None) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image of a known format"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return printable(" ".join(str(error).split())) or type(error).__name__
+def try_decode(
+    encoded: Path | bytes, size: int | tuple[int, int] | None, max_pixels: int = MAX_PIXELS
+) -> Decoded:
+    """Decodes one image as `decode` does; what is wrong with a file is in the result.
 
-
-def _try_decode(encoded: Path | bytes, image_size: int | None, max_pixels: int) -> _Decoded:
+    Args:
+        encoded, max_pixels: as in `decode`.
+        size: `image_size` of `decode`, or height and width of the images where they differ.
+    """
     try:
-        pixels, bits = _decode(encoded, image_size, max_pixels)
-        return _Decoded(pixels, bits=bits)
+        return _decode(encoded, size, max_pixels)
     except MemoryError:
         raise
     # Pillow raises many kinds of errors for broken files, and one report names all of them.
     except Exception as error:
-        return _Decoded(None, error.with_traceback(None))
+        return Decoded(error=error.with_traceback(None))
 
 
-def _decode(
-    encoded: Path | bytes, image_size: int | None, max_pixels: int
-) -> tuple[np.ndarray, int | None]:
-    """Pixels, and how many of 16 bits they use."""
-    with _own_limits:
+def reason(error: Exception | None, max_pixels: int | None = None) -> str:
+    """Why a file is not read, on one line; `max_pixels` is said of one that has more pixels."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image of a known format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, _TooLargeError) and max_pixels:
+        return f"{error}, more than {max_pixels:,} pixels"
+    return printable(" ".join(str(error).split())) or type(error).__name__
+
+
+def _decode(encoded: Path | bytes, size: int | tuple[int, int] | None, max_pixels: int) -> Decoded:
+    with own_limits:
         try:
-            return _decode_once(encoded, image_size, max_pixels)
+            return _decode_once(encoded, size, max_pixels)
         except UnidentifiedImageError:
             content = _content(encoded)
             if not content:
                 raise ValueError("an empty file") from None
             # Pillow does not know WhiteIsZero of all byte orders; it is inverted afterwards.
             if (other := as_black_is_zero(content)) is not None:
-                return _decode_once(other, image_size, max_pixels, white_is_zero=True)
+                return _decode_once(other, size, max_pixels, white_is_zero=True)
             if find_tag(content, PHOTOMETRIC) is not None:
                 raise ValueError("a TIFF of a kind that Pillow cannot read") from None
             raise
@@ -238,30 +245,33 @@ def _decode(
             if not content.startswith(PNG):
                 raise
             # Pillow refuses long texts and profiles, which are not needed.
-            return _decode_once(without_texts(content), image_size, max_pixels)
+            return _decode_once(without_texts(content), size, max_pixels)
 
 
 def _decode_once(
-    encoded: Path | bytes, image_size: int | None, max_pixels: int, white_is_zero: bool = False
-) -> tuple[np.ndarray, int | None]:
+    encoded: Path | bytes,
+    size: int | tuple[int, int] | None,
+    max_pixels: int,
+    white_is_zero: bool = False,
+) -> Decoded:
     file = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
     with Image.open(file, formats=raster_formats()) as image:
         width, height = image.size
         if width * height > max_pixels:
             raise _TooLargeError(f"{width}x{height}")
         if width * height <= _LARGE_PIXELS:
-            return _fit(image, image_size, white_is_zero)
+            return _fit(image, size, white_is_zero)
         with _large:
-            return _fit(image, image_size, white_is_zero)
+            return _fit(image, size, white_is_zero)
 
 
-def _fit(
-    image: Image.Image, image_size: int | None, white_is_zero: bool
-) -> tuple[np.ndarray, int | None]:
+def _fit(image: Image.Image, size: int | tuple[int, int] | None, white_is_zero: bool) -> Decoded:
     rgb, bits = _to_rgb(image, white_is_zero)
-    if image_size is not None:
-        rgb = ImageOps.fit(rgb, (image_size, image_size), Image.Resampling.LANCZOS)
-    return np.array(rgb), bits
+    found = (rgb.height, rgb.width)
+    if size is not None:
+        height, width = (size, size) if isinstance(size, int) else size
+        rgb = ImageOps.fit(rgb, (width, height), Image.Resampling.LANCZOS)
+    return Decoded(np.array(rgb), bits=bits, size=found)
 
 
 def _to_rgb(image: Image.Image, white_is_zero: bool) -> tuple[Image.Image, int | None]:
@@ -314,12 +324,13 @@ def _raw_mode(image: Image.Image) -> str:
     return first if isinstance(first, str) else ""
 
 
-def _is_narrow(bits: int | None) -> bool:
+def is_narrow(bits: int | None) -> bool:
     """Whether 16-bit samples stay in the lowest quarter of the range."""
     return bits is not None and bits <= 14
 
 
-def _narrow_text(bits: int | None, rows: Sequence[int], names: Sequence[str]) -> str:
+def narrow_text(bits: int | None, rows: Sequence[int], names: Sequence[str]) -> str:
+    """What to say of the rows that are narrow; `bits` are those of the first."""
     number = "1 16-bit image uses" if len(rows) == 1 else f"{len(rows)} 16-bit images use"
     return (
         f"{number} at most 14 bits, and only a small part of the brightness (the first: "
@@ -355,7 +366,8 @@ class _OwnLimits:
     """Turns off Pillow's limit of pixels and its warnings while any thread is inside.
 
     Both are settings of the whole process, so that threads share one change of them: the first to
-    enter makes it, and the last to leave takes it back.
+    enter makes it, and the last to leave takes it back. A thread that catches warnings while others
+    decode has to be inside from before to after, or it would undo what it did not change.
     """
 
     def __init__(self):
@@ -379,4 +391,4 @@ class _OwnLimits:
                 self._caught.__exit__(None, None, None)
 
 
-_own_limits = _OwnLimits()
+own_limits = _OwnLimits()

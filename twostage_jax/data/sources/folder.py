@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Int32, Integer
 
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.sources.decode import (
@@ -24,7 +24,19 @@ from twostage_jax.data.sources.options import SourceOptions
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import user_path
 
-__all__ = ["decode", "load", "make_image_set", "read", "read_classes", "subfolders"]
+__all__ = [
+    "Listing",
+    "Walk",
+    "decode",
+    "left_out_text",
+    "list_images",
+    "load",
+    "make_image_set",
+    "read",
+    "read_classes",
+    "subfolders",
+    "walk",
+]
 
 # Folders of these names hold classes, and are none.
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
@@ -35,6 +47,26 @@ _STUDY_FOLDERS = ("records", "report")
 
 _DEAD_LINK = "dead link"
 _LOOSE = "image beside the class folders"
+
+
+class Listing(NamedTuple):
+    """The images of a folder of class folders, in the order of classes and names."""
+
+    root: Path
+    """The folder that holds the class folders."""
+    class_names: tuple[str, ...]
+    """The class folders, sorted by name."""
+    paths: list[Path]
+    """The file of each image."""
+    names: list[str]
+    """Its path below `root`."""
+    labels: Int32[np.ndarray, " n"]
+    """The position of its class in `class_names`."""
+
+    @property
+    def root_name(self) -> str:
+        """What the folder is called; that of `.` is the folder which it stands for."""
+        return Path(os.path.abspath(self.root)).name or str(self.root)
 
 
 def read(options: SourceOptions) -> ImageSet:
@@ -55,18 +87,22 @@ def read(options: SourceOptions) -> ImageSet:
             cannot be read or that differ in size while `image_size` is None, or one picture in
             two classes.
     """
+    listing = list_images(options)
+    return _decoded(listing, f"folder {listing.root_name}", options)
+
+
+def list_images(options: SourceOptions) -> Listing:
+    """Lists what `read` would read, without opening any image; `read` says how it is found.
+
+    Raises:
+        InputError: no such folder, no classes or only one, or a class without images.
+    """
     if options.data_dir is None:
         raise InputError(
             "dataset 'folder' without a data dir; expected a folder of class folders: pass its path"
         )
     root, class_names = _find_classes(user_path(options.data_dir, "data dir"), options)
-    return read_classes(
-        root,
-        folders=class_names,
-        class_names=class_names,
-        source=f"folder {Path(os.path.abspath(root)).name or root}",
-        options=options,
-    )
+    return _list_classes(root, class_names, class_names, options)
 
 
 def load(data_dir: Path, image_size: int | None, **options: Any) -> ImageSet:
@@ -92,24 +128,34 @@ def read_classes(
         source: the image set's `source`.
         options: as in `read`.
     """
-    walks = [_walk(root / folder, options) for folder in folders]
+    return _decoded(_list_classes(root, folders, class_names, options), source, options)
+
+
+def _list_classes(
+    root: Path, folders: Sequence[str], class_names: Sequence[str], options: SourceOptions
+) -> Listing:
+    walks = [walk(root / folder, options.leave_out) for folder in folders]
     left_out = _beside(root) if root == options.data_dir or len(folders) > 1 else []
     paths, names, labels = [], [], []
-    for label, (folder, name, walk) in enumerate(zip(folders, class_names, walks, strict=True)):
-        left_out += [(kind, f"{name}/{path}") for kind, path in walk.left_out]
-        paths += [root / folder / file for file in walk.files]
-        names += [f"{name}/{file}" for file in walk.files]
-        labels += [label] * len(walk.files)
+    for label, (folder, name, found) in enumerate(zip(folders, class_names, walks, strict=True)):
+        left_out += [(kind, f"{name}/{path}") for kind, path in found.left_out]
+        paths += [root / folder / file for file in found.files]
+        names += [f"{name}/{file}" for file in found.files]
+        labels += [label] * len(found.files)
     if left_out:
-        warnings.warn(_left_out_text(left_out), stacklevel=2)
-    for folder, walk in zip(folders, walks, strict=True):
-        if not walk.files:
+        warnings.warn(left_out_text(left_out), stacklevel=3)
+    for folder, found in zip(folders, walks, strict=True):
+        if not found.files:
             raise InputError(_no_images(root / folder))
+    return Listing(root, tuple(class_names), paths, names, np.array(labels, np.int32))
+
+
+def _decoded(listing: Listing, source: str, options: SourceOptions) -> ImageSet:
     return make_image_set(
-        paths,
-        labels=np.array(labels, np.int32),
-        class_names=class_names,
-        names=names,
+        listing.paths,
+        labels=listing.labels,
+        class_names=listing.class_names,
+        names=listing.names,
         source=source,
         options=options,
     )
@@ -171,8 +217,8 @@ def is_image_name(file: str) -> bool:
 
 
 @dataclass
-class _Walk:
-    """What a class folder holds, with paths below it."""
+class Walk:
+    """What a folder holds, with paths below it."""
 
     files: list[str] = field(default_factory=list)
     """The images, in the order of their names, a folder's files and sub-folders together."""
@@ -182,12 +228,21 @@ class _Walk:
     """The folders of studies, which are not searched."""
 
 
-def _walk(folder: Path, options: SourceOptions) -> _Walk:
-    found = _Walk()
-    leave_out = {path.resolve() for path in options.leave_out}
+def walk(folder: Path, leave_out: Sequence[Path] = ()) -> Walk:
+    """Searches a folder and its sub-folders, links followed, without reading any image.
+
+    Args:
+        folder: the folder.
+        leave_out: folders that are not searched. A study's own are passed over without being named.
+
+    Raises:
+        InputError: it, or a folder in it, is not there or not readable.
+    """
+    found = Walk()
+    resolved = {path.resolve() for path in leave_out}
 
     def visit(current: Path, prefix: str, above: frozenset[tuple[int, int]]) -> None:
-        if current.resolve() in leave_out or (current / _STUDY).exists():
+        if current.resolve() in resolved or (current / _STUDY).exists():
             found.own.append(prefix)
             return
         status = current.stat()
@@ -231,8 +286,8 @@ def _beside(root: Path) -> list[tuple[str, str]]:
     return loose + [(_DEAD_LINK, name) for kind, name in kinds if kind == _DEAD_LINK]
 
 
-def _left_out_text(left_out: Sequence[tuple[str, str]]) -> str:
-    """`12 files left out: 9 .txt, 3 dead links (a/notes.txt, b/gone.png, ...)`."""
+def left_out_text(left_out: Sequence[tuple[str, str]]) -> str:
+    """`12 files left out: 9 .txt, 3 dead links (such as a/notes.txt, b/gone.png)`."""
     counts = Counter(kind for kind, _ in left_out)
     order = sorted(counts, key=lambda kind: (-counts[kind], kind))
     shown = [f"{counts[kind]} {_plural(kind, counts[kind])}" for kind in order]
@@ -287,9 +342,9 @@ def _class_folders(root: Path, options: SourceOptions) -> list[str]:
         if in_study and name in _STUDY_FOLDERS:
             own.append(name)
             continue
-        walk = _walk(root / name, options)
-        own += [f"{name}/{path}".rstrip("/") for path in walk.own]
-        if walk.files or not walk.own:
+        found = walk(root / name, options.leave_out)
+        own += [f"{name}/{path}".rstrip("/") for path in found.own]
+        if found.files or not found.own:
             names.append(name)
     if own:
         warnings.warn(

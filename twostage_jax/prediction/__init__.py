@@ -1,0 +1,1 @@
+"""Predictions of image files: found, made in a stream, and written as they come."""
