@@ -70,19 +70,13 @@ def read_images(x: Any, side: int | None, shape: tuple[int, int, int] | None = N
         shape: that a model expects. Images of another one are fitted to it, with a warning.
 
     Raises:
-        InputError: X is none of these, there is no image in it, a file cannot be read, or a model
-            of images of one size gets files while its images were not square.
+        InputError: X is none of these, there is no image in it, or a file cannot be read.
     """
     if is_folder(x) or _is_files(x):
         paths = _find(Path(x)) if is_folder(x) else [Path(item) for item in x]
         names = [str(path) for path in paths]
-        if shape is not None and shape[0] != shape[1]:
-            raise InputError(
-                f"files found for a model of images of {shape[1]}x{shape[0]} pixels; expected "
-                "arrays of that size, because files are fitted to squares"
-            )
-        side = shape[0] if shape else side or FILE_SIZE
-        return decode_all(paths, names=names, options=SourceOptions(image_size=side))[0]
+        options = SourceOptions(image_size=side or FILE_SIZE)
+        return decode_all(paths, names=names, options=options, size=shape and shape[:2])[0]
     images = _as_rgb(as_table(x))
     wanted = shape[:2] if shape else (side, side) if side else images.shape[1:3]
     if images.shape[1:3] == wanted:
@@ -110,7 +104,7 @@ def _is_files(x: Any) -> bool:
 
 def _find(root: Path) -> list[Path]:
     root = user_path(root, "folder")
-    found = folder.find_images(root)
+    found = folder.walk(root).files
     if not found:
         raise InputError(f"no images in {root}; expected files that Pillow reads")
     return [root / name for name in found]

@@ -81,7 +81,11 @@ def image_suffixes() -> tuple[str, ...]:
 
 
 def decode_all(
-    encoded: Sequence[Path | bytes], *, names: Sequence[str], options: SourceOptions
+    encoded: Sequence[Path | bytes],
+    *,
+    names: Sequence[str],
+    options: SourceOptions,
+    size: tuple[int, int] | None = None,
 ) -> tuple[UInt8[np.ndarray, "n h w 3"], list[int]]:
     """Decodes images in threads; Pillow releases Python's lock while it decodes.
 
@@ -92,6 +96,7 @@ def decode_all(
         encoded: the file, or the file's content, of each image; at least one.
         names: what to call each image in a message.
         options: says how to fit images, which are too large and what to do with unreadable ones.
+        size: height and width to fit images to in place of the options' square.
 
     Returns:
         the images, and the positions in `encoded` of those that are read, ascending.
@@ -100,7 +105,7 @@ def decode_all(
         InputError: images cannot be decoded or are too large, or differ in size from the first
             while `image_size` is None. All images are tried; the message names the first few.
     """
-    work = partial(try_decode, size=options.image_size, max_pixels=options.max_pixels)
+    work = partial(try_decode, size=size or options.image_size, max_pixels=options.max_pixels)
     with ThreadPoolExecutor() as pool:
         decoded = list(pool.map(work, encoded))
     kept = _readable(decoded, names, options)

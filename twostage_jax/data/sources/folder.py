@@ -200,17 +200,6 @@ def subfolders(root: Path) -> list[str]:
     return [entry.name for entry in _entries(root) if _kind(entry) == "folder"]
 
 
-def find_images(root: Path) -> list[str]:
-    """The images below a folder, as paths from there, a folder's files and sub-folders by name.
-
-    Other files are passed over, and a study's own folders with them.
-
-    Raises:
-        InputError: no such folder, or not readable.
-    """
-    return _walk(root, SourceOptions()).files
-
-
 def is_image_name(file: str) -> bool:
     """Whether a file of this name is read: an image by its suffix, and not hidden."""
     return file.lower().endswith(image_suffixes()) and not file.startswith(".")
