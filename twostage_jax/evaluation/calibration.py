@@ -4,6 +4,7 @@ Probabilities are of N samples and K classes, one row per sample; labels are the
 [0, K). All sums are in float64.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -139,8 +140,8 @@ def pool(records: Iterable[Record], frame: pd.DataFrame) -> dict[str, tuple[Prob
         no partition is complete.
     """
     cell = ["scenario", "ratio", "fold"]
-    sizes = frame.groupby(cell).size()
-    complete = {*sizes.index[sizes == frame["approach"].nunique()]}
+    there = Counter(frame[cell].itertuples(index=False, name=None))
+    complete = {own for own, count in there.items() if count == frame["approach"].nunique()}
     parts: dict[str, list[Record]] = {}
     for record in records:
         key = record.key

@@ -30,4 +30,4 @@ def counted(frame: pd.DataFrame, expected: Iterable[RecordKey | PartitionKey] = 
         frame: as `tables.metrics_frame` returns it.
         expected: keys of all records of the study, present or not.
     """
-    return frame if is_as_found(frame, expected) else frame[frame["ratio"] > 1]
+    return frame if is_as_found(frame, expected) else frame.loc[lambda own: own["ratio"] > 1]

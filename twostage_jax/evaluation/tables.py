@@ -202,14 +202,11 @@ class Tables(NamedTuple):
     """Sentences: how many records there are, how they were scored, what is missing and why."""
     beside_paper: bool
     """Whether the paper's numbers are printed beside ours."""
-    as_found: bool = False
+    as_found: bool
     """Whether the study leaves the classes as they are (`counting.is_as_found`). It then has no
     Table I, and its partitions are called splits."""
-
-    @property
-    def counted(self) -> pd.DataFrame:
-        """The rows of `metrics` that count."""
-        return self.metrics if self.as_found else self.metrics[self.metrics["ratio"] > 1]
+    counted: pd.DataFrame
+    """The rows of `metrics` that count."""
 
 
 def make_tables(
@@ -262,7 +259,7 @@ def make_tables(
         notes.append(f"The paper's numbers are not shown: {why_absent}")
     beside = why_absent is None and not as_found
     one = table1(own, approaches)
-    return Tables(approaches, matrices, frame, one, ranking, tuple(notes), beside, as_found)
+    return Tables(approaches, matrices, frame, one, ranking, tuple(notes), beside, as_found, own)
 
 
 def _ranked(ranking: Ranking, unit: str, table: str) -> Iterator[str]:

@@ -204,11 +204,12 @@ class Study:
         listed = ", ".join(changes[:5]) + (f" and {len(changes) - 5} more" if changes[5:] else "")
         return f"the images changed: {listed or same}"
 
-    def open(self, command: str) -> None:
+    def open(self, command: str, fit: str = "") -> None:
         """Makes the study's folder or resumes the one that is there.
 
         Args:
             command: that works on the study, kept for the reader.
+            fit: see `Description.fit`; empty keeps the one that is there.
 
         Raises:
             InputError: as `check_folder`.
@@ -224,6 +225,7 @@ class Study:
             commands=list(dict.fromkeys([*there.commands, command])),
             records=[record_path(key).as_posix() for key in keys],
             approaches=recipes,
+            fit=fit or there.fit,
         )
         write_description(self.folder.path, description)
         if not self.folder.images.exists():
