@@ -46,7 +46,7 @@ def test_a_clear_winner_is_recommended_over_all_that_are_simpler():
     assert (found.best, found.recommended, found.folds) == ("ts_smote_rus", "ts_smote_rus", 6)
     assert [own.rival for own in found.behind] == ["baseline", "is_smote"], "other is not simpler"
     assert found.difference is None
-    assert lines[0] == "Recommended: TS SMOTE+RUS."
+    assert lines[0].startswith("Recommended: TS SMOTE+RUS, which resamples the images, and then")
     assert "TS SMOTE+RUS is 0.100 above IS SMOTE (95% interval " in lines[2]
     assert "All 2 simpler approaches are told from it" in lines[2]
     assert lines[-1] == "  twostage fit 'cells {x}/' --approach ts_smote_rus"
@@ -70,7 +70,7 @@ def test_of_those_that_are_not_told_from_the_best_the_simplest_is_recommended():
     assert [own.rival for own in found.behind] == ["baseline", "is_rus", "fs_rus"]
     assert found.difference.low < 0 < found.difference.mean < found.difference.high
     assert found.difference.mean == pytest.approx(0.03 - np.mean(noise))
-    assert lines[0] == "Recommended: FS RUS."
+    assert lines[0].startswith("Recommended: FS RUS, which resamples the features")
     assert "TS SMOTE+RUS has the highest mean AvAcc" in lines[1]
     assert "The interval holds zero: the two are not told apart" in lines[2]
     assert lines[3].startswith("Caution: 5 splits are few")

@@ -19,6 +19,15 @@ METRIC = "AvAcc"
 _SIMPLICITY = {"baseline": 0, "correction": 1, "image": 2, "feature": 2, "two-stage": 3, "other": 4}
 """Families by what they ask of a user: nothing, a division, one stage resampled, two, anything."""
 
+_MEANING = {
+    "baseline": ", training on the images as they are",
+    "correction": ", which trains on the images as they are and corrects the probabilities",
+    "image": ", which resamples the images",
+    "feature": ", which resamples the features and retrains the head on them",
+    "two-stage": ", which resamples the images, and then the features to retrain the head",
+    "other": "",
+}
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recommendation:
@@ -127,41 +136,28 @@ def _why_none(frame: pd.DataFrame) -> str:
 
 def _reasons(found: Recommendation, approaches: Mapping[str, Approach]) -> list[str]:
     best, chosen = (approaches[name].title for name in (found.best, found.recommended))
-    first = (
-        f"{best} has the highest mean {METRIC}: {found.mean:.3f} over {found.folds} splits. It was "
-        "found on these same splits, which favors it."
+    first = [
+        f"Recommended: {chosen}{_MEANING[approaches[found.recommended].family]}.",
+        f"{best} has the highest mean {METRIC} (mean recall of the classes): {found.mean:.3f} over "
+        f"{found.folds} splits. It was found on these same splits, which favors it.",
+    ]
+    if not found.behind:
+        return [*first, f"No approach here is simpler than {best}."]
+    # The one that it is not told from, or the nearest of those that it is told from.
+    rival = found.difference or min(found.behind, key=lambda difference: difference.mean)
+    name, level = approaches[rival.rival].title, round(rival.mean, 3) == 0
+    told = (
+        f"{best} is {'level with' if level else f'{rival.mean:.3f} above'} {name} "
+        f"({CONFIDENCE:.0%} interval {rival.low:+.3f} to {rival.high:+.3f} over {found.folds} "
+        "splits)."
     )
     if found.difference is not None:
-        return [
-            f"Recommended: {chosen}.",
-            first,
-            f"{best} is {_ahead(found.difference)} {chosen}{_interval(found)}. The interval holds "
-            f"zero: the two are not told apart, and {chosen} is the simpler one.",
-        ]
-    if not found.behind:
-        return [f"Recommended: {best}.", first, f"No approach here is simpler than {best}."]
-    nearest = min(found.behind, key=lambda difference: difference.mean)
-    rival = approaches[nearest.rival].title
-    told = "The interval lies above zero: the two are told apart."
-    if len(found.behind) > 1:
-        told = f"All {len(found.behind)} simpler approaches are told from it; this one is nearest."
-    return [
-        f"Recommended: {best}.",
-        first,
-        f"{best} is {_ahead(nearest)} {rival}{_interval(found, nearest)}. {told}",
-    ]
-
-
-def _ahead(difference: Difference) -> str:
-    return "level with" if round(difference.mean, 3) == 0 else f"{difference.mean:.3f} above"
-
-
-def _interval(found: Recommendation, difference: Difference | None = None) -> str:
-    own = difference or found.difference
-    assert own is not None
-    return (
-        f" ({CONFIDENCE:.0%} interval {own.low:+.3f} to {own.high:+.3f} over {found.folds} splits)"
-    )
+        why = f"The interval holds zero: the two are not told apart, and {name} is the simpler one."
+    elif len(found.behind) == 1:
+        why = "The interval lies above zero: the two are told apart."
+    else:
+        why = f"All {len(found.behind)} simpler approaches are told from it; this one is nearest."
+    return [*first, f"{told} {why}"]
 
 
 def _cautions(found: Recommendation) -> list[str]:

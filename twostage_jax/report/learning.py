@@ -57,15 +57,17 @@ def feature_map(results: Results) -> Block:
         return Notice(f"{absent}no record with a stage 2 is there yet.")
     key = features.key
     where = f"{charts.title_of(key.scenario)}, ratio {key.ratio:g}, fold {key.fold}"
-    where = f"split {key.fold}" if results.as_found else where
+    where = f"{where}: the whole test fold ({len(features.label)} images)"
+    if results.as_found:
+        where = f"split {key.fold}: its {len(features.label)} test images"
     fresh = " Stage 2 started from a new head, so that its units are different ones."
     return Picture(
         "feature-map",
         "Features before and after stage 2",
-        f"{results.title(key.approach)}, {where}: the whole test fold ({len(features.label)} "
-        "images) as the head's hidden layer sees it (1,024 units after the ReLU). Stage 2 changes "
-        "the head and not the features that it is trained on; this layer shows what changes. Both "
-        "panels share one principal component analysis and therefore their axes."
+        f"{results.title(key.approach)}, {where} as the head's hidden layer sees it (1,024 units "
+        "after the ReLU). Stage 2 changes the head and not the features that it is trained on; "
+        "this layer shows what changes. Both panels share one principal component analysis and "
+        "therefore their axes."
         f"{fresh * results.settings['fresh_head']}{results.numbered_classes}",
         pictures.feature_map(features, results.class_labels),
     )

@@ -103,7 +103,8 @@ def draw(bins: Mapping[str, Bins], looks: Mapping[str, Look]) -> Figure:
     rows = -(-len(families) // columns)
     legend = style.legend_columns([looks[name].title for name in bins])
     below = style.ROW * -(-len(bins) // legend)
-    figure, panels = style.grid(rows, columns, 0.2 + 2.5 * rows + below, sharex=True, sharey=True)
+    height = 2.9 * rows if columns == 3 else 3.6  # panels are square
+    figure, panels = style.grid(rows, columns, height + below + 0.1, sharey=True)
     flat = [panel for row in panels for panel in row]
     for panel in flat[len(families) :]:
         panel.remove()

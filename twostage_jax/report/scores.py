@@ -75,12 +75,13 @@ def _both_test_folds(results: Results) -> list[Block]:
 def _recall(results: Results) -> list[Block]:
     recalls = recall_by_size(results.counted_records, results.balanced.matrices)
     titles = [results.titles[name] for name in recalls["approach"]]
+    whole = "" if results.as_found else ", on whole test folds"
     return [
         Picture(
             "recall-by-class-size",
             "Recall of a class against its size",
             "Each marker is the mean recall of all classes of about that many training images, "
-            f"over {_all(results)}, on whole test folds. What resampling gives to rare "
+            f"over {_all(results)}{whole}. What resampling gives to rare "
             "classes, it may take from frequent ones.",
             charts.recall_by_size(recalls, results.looks),
         ),
