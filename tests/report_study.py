@@ -1,5 +1,6 @@
 """Synthesized studies for the tests of the report: records drawn with known effects."""
 
+import dataclasses
 import zlib
 from pathlib import Path
 
@@ -94,22 +95,57 @@ def make_record(
     )
 
 
+FOUND = (300, 150, 100, 80, 60, 50, 40, 35)
+"""Images of each class in a study of data as they are."""
+
+
+def found_keys(splits=5, approaches=PAPER):
+    """The keys of a study of data as they are, in which every approach is at ratio 1."""
+    return [RecordKey("original", 1.0, fold, name) for fold in range(splits) for name in approaches]
+
+
+def found_record(key: RecordKey, effects=EFFECTS, settings=SETTINGS, splits=5) -> Record:
+    """A record of data as they are; each effect adds to the probability of the true class."""
+    record = make_record(key, settings=settings)
+    rng = np.random.default_rng([key.fold, zlib.crc32(key.approach.encode())])
+    counts = np.array(FOUND)
+    label = np.repeat(np.arange(len(counts)), counts // splits).astype(np.int32)
+    logits = rng.normal(0, 1, (len(label), len(counts)))
+    logits[np.arange(len(label)), label] += 2 + 10 * effects.get(key.approach, 0)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return dataclasses.replace(
+        record,
+        test_index=np.arange(len(label), dtype=np.int32),
+        label=label,
+        kept=np.ones(len(label), np.bool_),
+        probabilities=probabilities.astype(np.float32),
+        class_counts=(counts - counts // splits).astype(np.int32),
+    )
+
+
 def write_study(
     folder: Path,
     expected: list[RecordKey],
     records: list[Record],
     images=10 * IMAGES_PER_CLASS,
     recipes=None,
+    fit="",
 ) -> Path:
-    """Writes a study's folder without figure data; `images` is the number per class."""
+    """Writes a study's folder without figure data.
+
+    `images` is the number per class, or a tuple of the numbers of all classes.
+    """
     settings = records[0].settings if records else SETTINGS
     description = Description(
         settings=settings,
-        class_counts=[images] * len(settings["classes"]),
+        class_counts=[*images]
+        if isinstance(images, tuple)
+        else [images] * len(settings["classes"]),
         source="synthesized records",
         commands=["python -m experiments.reproduce --preset paper"],
         records=[f"{key}.safetensors" for key in expected],
         approaches={name: recipe.to_json() for name, recipe in (recipes or {}).items()},
+        fit=fit,
     )
     write_description(folder, description)
     for record in records:

@@ -78,7 +78,7 @@ def test_every_figure_is_there_as_picture_and_svg(whole, text):
         "differences", "fig1-smote", "fig2-data-flow", "fig3-samples", "fig4-class-distributions",
         "fig5-images-by-ratio", "fig6-metrics-by-ratio", "critical-differences-folds",
         "critical-differences-partitions", "approaches-by-ratio", "spread", "test-folds",
-        "recall-by-class-size", "learning-curves", "feature-map", "cost",
+        "recall-by-class-size", "learning-curves", "feature-map", "cost", "reliability",
     }  # fmt: skip
     assert {path.stem for path in (whole / "report").glob("*.svg")} == expected
     for name in expected:
@@ -92,7 +92,9 @@ def test_every_figure_is_there_as_picture_and_svg(whole, text):
 
 def test_every_table_has_its_csv(whole, text):
     names = re.findall('<article class="table" id="data-(.*?)">', text)
-    assert {"verdict", "order", "table1", "table2", "nemenyi", "settings", "cost"} <= {*names}
+    assert {"verdict", "order", "table1", "table2", "nemenyi", "settings", "calibration"} <= {
+        *names
+    }
     on_disk = {path.stem for path in (whole / "report").glob("*.csv")}
     assert on_disk == {*names, "metrics", "confusion"}
     for name in names:

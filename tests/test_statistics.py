@@ -155,7 +155,16 @@ def test_without_the_papers_approach_the_best_stands_in_its_place():
 def test_no_approach_is_chosen_without_a_common_partition():
     cells = {("linear", 2.0, 0): {"baseline": 0.5}, ("linear", 2.0, 1): {"is_rus": 1.0}}
     assert find_proposed(make_frame(cells)) is None
-    assert find_proposed(make_frame({("original", 1.0, 0): {"baseline": 0.5}})) is None
+
+
+def test_in_data_as_they_are_the_best_is_proposed_and_not_the_papers():
+    cells = {
+        ("original", 1.0, fold): {"baseline": 0.6, "fs_rus": 0.7, PROPOSED: 0.5} for fold in (0, 1)
+    }
+    assert rivals_of(make_frame(cells)) == (
+        "fs_rus",
+        {"the baseline": "baseline", "the best in two stages": PROPOSED},
+    )
 
 
 def test_a_single_rival_of_a_family_needs_no_partition_that_all_have():

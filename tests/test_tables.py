@@ -86,9 +86,8 @@ def table1_of(frame):
 
 def made_of(frame, notes, beside_paper):
     approaches = tables.find_approaches(frame["approach"])
-    return tables.Tables(
-        approaches, {}, frame, table1_of(frame), tables.table2(frame), notes, beside_paper
-    )
+    both = table1_of(frame), tables.table2(frame)
+    return tables.Tables(approaches, {}, frame, *both, notes, beside_paper, False, frame)
 
 
 def on_screen(made):

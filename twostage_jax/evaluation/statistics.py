@@ -10,6 +10,7 @@ import scipy.stats
 from jaxtyping import Float
 
 from twostage_jax.evaluation import paper
+from twostage_jax.evaluation.counting import counted, is_as_found
 from twostage_jax.study.approaches import FAMILIES, Approach, position
 
 CONFIDENCE = 0.95
@@ -36,7 +37,8 @@ def scores_by_partition(
     """Returns the scores of a metric in the partitions where all approaches have one.
 
     Args:
-        frame: as `tables.metrics_frame` returns it; rows of ratio 1 do not count.
+        frame: as `tables.metrics_frame` returns it; only the rows that count are used
+            (`counting.counted`).
         metric: a column of `frame`.
         approaches: names of the approaches to compare; by default all of `frame`, in the order of
             tables.
@@ -44,7 +46,7 @@ def scores_by_partition(
     Returns:
         One row per (scenario, ratio, fold), one column per approach that `frame` has.
     """
-    wide = frame[frame["ratio"] > 1].pivot(
+    wide = counted(frame).pivot(
         index=["scenario", "ratio", "fold"], columns="approach", values=metric
     )
     wanted = sorted(wide, key=position) if approaches is None else approaches
@@ -132,10 +134,11 @@ def differences_frame(differences: Iterable[Difference]) -> pd.DataFrame:
 def find_proposed(frame: pd.DataFrame) -> str | None:
     """Returns the approach that a verdict is about; None if no approach can be chosen.
 
-    It is the paper's where that one has a score above ratio 1, otherwise the approach with the
-    highest mean AvAcc over the partitions in which all approaches have a score.
+    It is the paper's where that one has a score above ratio 1. Otherwise, and for data as they
+    are, it is the approach with the highest mean AvAcc over the partitions in which all approaches
+    have a score.
     """
-    if paper.PROPOSED in set(frame["approach"][frame["ratio"] > 1]):
+    if not is_as_found(frame) and paper.PROPOSED in set(counted(frame)["approach"]):
         return paper.PROPOSED
     scores = scores_by_partition(frame, "AvAcc")
     return None if scores.empty else str(scores.mean().idxmax())

@@ -19,6 +19,7 @@ import rich.console
 from rich.text import Text
 
 from twostage_jax.evaluation import metrics, paper
+from twostage_jax.evaluation.counting import counted, is_as_found
 from twostage_jax.evaluation.names import readable
 from twostage_jax.evaluation.sheets import Cell, Sheet, csv, to_markdown, to_rich
 from twostage_jax.study.approaches import FAMILIES, Approach, Stage1, find, position
@@ -121,7 +122,7 @@ def table1(frame: pd.DataFrame, approaches: Mapping[str, Approach]) -> pd.DataFr
     """Computes Table I: means over the folds, for the baseline and resampling of images.
 
     Args:
-        frame: as `metrics_frame` returns it; rows of ratio 1 do not count.
+        frame: as `metrics_frame` returns it; only the rows that count are used.
         approaches: the approaches of `frame`, by name.
 
     Returns:
@@ -154,7 +155,7 @@ def table2(frame: pd.DataFrame) -> Ranking:
     score there.
 
     Args:
-        frame: as `metrics_frame` returns it; rows of ratio 1 do not count.
+        frame: as `metrics_frame` returns it; only the rows that count are used.
     """
     wide = _long(frame).pivot(
         index=["metric", "scenario", "ratio", "fold"], columns="approach", values="score"
@@ -174,8 +175,8 @@ def table2(frame: pd.DataFrame) -> Ranking:
 
 
 def _long(frame: pd.DataFrame) -> pd.DataFrame:
-    """Returns one row per (record, metric) above ratio 1; categories carry the tables' order."""
-    long = frame[frame["ratio"] > 1].melt(_KEY, METRICS, "metric", "score")
+    """Returns one row per (record that counts, metric); categories carry the tables' order."""
+    long = counted(frame).melt(_KEY, METRICS, "metric", "score")
     approaches = sorted(set(long["approach"]), key=position)
     orders = {"scenario": ALL_SCENARIOS, "approach": approaches, "metric": METRICS}
     return long.assign(**{name: pd.Categorical(long[name], orders[name]) for name in orders})
@@ -201,6 +202,11 @@ class Tables(NamedTuple):
     """Sentences: how many records there are, how they were scored, what is missing and why."""
     beside_paper: bool
     """Whether the paper's numbers are printed beside ours."""
+    as_found: bool
+    """Whether the study leaves the classes as they are (`counting.is_as_found`). It then has no
+    Table I, and its partitions are called splits."""
+    counted: pd.DataFrame
+    """The rows of `metrics` that count."""
 
 
 def make_tables(
@@ -234,64 +240,78 @@ def make_tables(
     matrices = confusion_matrices(records, test)
     frame = metrics_frame(matrices)
     approaches = find_approaches(frame["approach"], recipes)
-    ranking = table2(frame)
-    _, complete, incomplete = ranking
+    as_found, own = is_as_found(frame, expected), counted(frame, expected)
+    ranking = table2(own)
     failed = Counter(r.reason.strip().splitlines()[0] for r in records if r.status == "failed")
     missing = len(set(expected) - {record.key for record in records})
     notes = [
         f"Records: {len(frame)} done, {failed.total()} failed, {missing} missing.",
         *(f"Failed, {count} of them: {reason}" for reason, count in failed.most_common()),
-        f"Scores are computed on the {test} test folds.",
-        f"Table II: {ranking.table['approach'].nunique()} approaches ranked on "
-        f"{complete} partition{'s' * (complete != 1)}.",
     ]
+    if not as_found:
+        notes.append(f"Scores are computed on the {test} test folds.")
+    notes += _ranked(
+        ranking, "split" if as_found else "partition", "" if as_found else "Table II: "
+    )
+    if (missing or failed) and not as_found:
+        notes.append("Table I: where folds are missing, means are over the folds that are there.")
+    if why_absent is not None and not as_found:
+        notes.append(f"The paper's numbers are not shown: {why_absent}")
+    beside = why_absent is None and not as_found
+    one = table1(own, approaches)
+    return Tables(approaches, matrices, frame, one, ranking, tuple(notes), beside, as_found, own)
+
+
+def _ranked(ranking: Ranking, unit: str, table: str) -> Iterator[str]:
+    """Says over how many partitions approaches are ranked, and how many are left out."""
+    _, complete, incomplete = ranking
+    yield (
+        f"{table}{ranking.table['approach'].nunique()} approaches ranked on "
+        f"{complete} {unit}{'s' * (complete != 1)}."
+    )
     if incomplete:
-        notes.append(
-            f"Table II: {incomplete} more partition{'s' * (incomplete != 1)} left out because an "
+        yield (
+            f"{table}{incomplete} more {unit}{'s' * (incomplete != 1)} left out because an "
             "approach has no score there."
         )
-    if missing or failed:
-        notes.append("Table I: where folds are missing, means are over the folds that are there.")
-    if why_absent is not None:
-        notes.append(f"The paper's numbers are not shown: {why_absent}")
-    one = table1(frame, approaches)
-    return Tables(approaches, matrices, frame, one, ranking, tuple(notes), why_absent is None)
 
 
 def write_tables(folder: str | os.PathLike[str], tables: Tables) -> None:
     """Writes `metrics.csv`, `table1.csv`, `table2.csv` and `tables.md` into `folder`.
 
-    Scores of the tables have four decimals and ranks two, as in the paper; metrics.csv has all
-    digits.
+    A study of the data as they are has no `table1.csv`. Scores of the tables have four decimals
+    and ranks two, as in the paper; metrics.csv has all digits.
 
     Raises:
         OSError: the disk is full, the folder is read-only, ...; each file is whole or untouched.
     """
-    scores = tables.table1.columns.difference(_TABLE1_ROW)
     texts = {
         "metrics.csv": csv(tables.metrics),
-        "table1.csv": csv(tables.table1, dict.fromkeys(scores, 4)),
         "table2.csv": csv(tables.ranking.table, {"mean": 4, "average_rank": 2}),
         "tables.md": markdown(tables),
     }
+    if not tables.as_found:
+        scores = tables.table1.columns.difference(_TABLE1_ROW)
+        texts["table1.csv"] = csv(tables.table1, dict.fromkeys(scores, 4))
     for name, text in texts.items():
         write_atomically(Path(folder) / name, text.encode(errors="backslashreplace"))
 
 
 def markdown(tables: Tables) -> str:
-    """Returns both tables and the notes as a Markdown document; best scores are bold."""
+    """Returns the tables and the notes as a Markdown document; best scores are bold."""
     notes = "\n".join(f"- {note}" for note in tables.notes) + "\n"
     return "\n".join([*map(to_markdown, sheets(tables)), notes])
 
 
 def screen(tables: Tables) -> rich.console.Group:
-    """Returns both tables and the notes for `rich.print`; best scores are bold."""
+    """Returns the tables and the notes for `rich.print`; best scores are bold."""
     return rich.console.Group(*map(to_rich, sheets(tables)), *map(Text, tables.notes))
 
 
-def sheets(tables: Tables) -> tuple[Sheet, Sheet]:
-    """Returns both tables as they are printed."""
-    return _table1_sheet(tables), _table2_sheet(tables)
+def sheets(tables: Tables) -> tuple[Sheet, ...]:
+    """Returns both tables as they are printed; of data as they are, the second alone."""
+    both = _table1_sheet(tables), _table2_sheet(tables)
+    return both[1:] if tables.as_found else both
 
 
 def _table1_sheet(made: Tables) -> Sheet:
@@ -326,7 +346,10 @@ def _table2_sheet(made: Tables) -> Sheet:
         [Cell(made.approaches[name].title), *cells]
         for name, *cells in zip(approaches, *columns, strict=True)
     ]
-    return Sheet("Table II: means (and average ranks) over the partitions", header, 1, rows)
+    title = "Table II: means (and average ranks) over the partitions"
+    if made.as_found:
+        title = "Approaches: means (and average ranks) over the splits"
+    return Sheet(title, header, 1, rows)
 
 
 def _cells(scores: Iterable, ranks: Iterable | None = None) -> list[Cell]:

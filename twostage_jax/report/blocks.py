@@ -23,6 +23,12 @@ class Notice(NamedTuple):
     text: str
 
 
+class Code(NamedTuple):
+    """A command to copy."""
+
+    text: str
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Picture:
     """A figure, also written as `NAME.svg`."""
@@ -51,14 +57,15 @@ class Confusions:
     """All confusion matrices; the reader chooses which one the page shows."""
 
     data: dict
-    """What the page's script reads: classes, approaches, cells and counts."""
+    """What the page's script reads: classes, approaches, cells and counts; for data as they are
+    also the word for a fold (`unit`), and then neither cell nor test fold is a choice."""
     default: Sheet
     """The matrix that the page shows first."""
     csv: str
     """All matrices, one row per true class."""
 
 
-Block = Text | Notice | Picture | Table | Confusions
+Block = Text | Notice | Code | Picture | Table | Confusions
 
 
 class Section(NamedTuple):

@@ -127,8 +127,8 @@ def metrics_by_ratio(frame: pd.DataFrame, looks: Looks) -> Figure:
 
 
 def spread(frame: pd.DataFrame, looks: Looks) -> Figure:
-    """Draws every score above ratio 1 as a tick, its mean as a marker; one panel per metric."""
-    by_approach = dict(list(frame[frame["ratio"] > 1].groupby("approach")))
+    """Draws every score of a frame as a tick, its mean as a marker; one panel per metric."""
+    by_approach = dict(list(frame.groupby("approach")))
     drawn = [(look, by_approach[name]) for name, look in looks.items() if name in by_approach]
     titles = [look.title for look, _ in drawn]
     figure, panels = _by_metric(METRICS, titles, "score", 0.8 + 0.28 * len(drawn))
@@ -254,10 +254,13 @@ def learning_curves(stage1: Curves, stage2: Curves, looks: Looks) -> Figure:
     return figure
 
 
-def costs(cells: pd.DataFrame, looks: Looks) -> Figure:
+def costs(
+    cells: pd.DataFrame, looks: Looks, speed_of: str = "stage 1, one point per cell"
+) -> Figure:
     """Draws device time of both stages and training speed, by network.
 
-    `cells` is as `costs.cost_of_cells` returns it: one row per cell.
+    `cells` is as `costs.cost_of_cells` returns it: one row per cell. `speed_of` is the title of
+    the panel with the speeds.
     """
     by_network = cells.groupby("network", sort=False)
     samplers = by_network["sampler"].first()
@@ -271,7 +274,7 @@ def costs(cells: pd.DataFrame, looks: Looks) -> Figure:
     for y, (name, speed) in enumerate(by_network["images_per_second"]):
         right.plot(speed, np.full(len(speed), y), **_lines(looks[name], False), alpha=0.8)
     left.set(title="device time by image sampler", xlabel="minutes")
-    right.set(title="stage 1, one point per cell", xlabel="training images/s", xlim=(0, None))
+    right.set(title=speed_of, xlabel="training images/s", xlim=(0, None))
     _name_rows([left, right], ["no resampling" if n == "none" else n for n in samplers])
     figure.legend(loc="outside lower center", ncols=3)
     return figure

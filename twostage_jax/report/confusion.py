@@ -39,9 +39,13 @@ def block(results: Results) -> Confusions:
         "cell": cells.index((first.scenario, first.ratio)),
     }
     where = f"{title_of(first.scenario)}, ratio {first.ratio:g}, all folds"
+    if results.as_found:
+        data["unit"], where = results.words.fold, "all splits"
     both = {"imbalanced": imbalanced, "balanced": balanced}
-    sheet = _sheet(f"{results.titles[approach]}, {where}", sum(chosen), data["classes"])
-    return Confusions(data, sheet, _csv(both, data["classes"]))
+    if results.as_found and results.same_test_folds:
+        both = {"whole": balanced}
+    shown = sheet(f"{results.titles[approach]}, {where}", sum(chosen), data["classes"])
+    return Confusions(data, shown, _csv(both, data["classes"]))
 
 
 def _csv(both: Mapping[str, Matrices], classes: list[str]) -> str:
@@ -57,7 +61,8 @@ def _csv(both: Mapping[str, Matrices], classes: list[str]) -> str:
     return csv(pd.DataFrame(rows, columns=names + predicted))
 
 
-def _sheet(title: str, matrix: metrics.Matrix, classes: list[str]) -> Sheet:
+def sheet(title: str, matrix: metrics.Matrix, classes: list[str]) -> Sheet:
+    """Returns a confusion matrix as it is printed: one row per true class."""
     rows = [
         [Cell(name), *(Cell(str(count), i == j) for j, count in enumerate(line))]
         for i, (name, line) in enumerate(zip(classes, matrix, strict=True))

@@ -19,6 +19,9 @@ _PHASES = ["stage1", "features", "stage2"]
 def blocks(results: Results) -> list[Block]:
     """Returns a picture, a sentence on the whole study and a table of all cells."""
     cells = cost_of_cells(results.done, results.approaches)
+    unit, columns, speed_of = "cell", "scenario ratio:0 ", "stage 1, one point per cell"
+    if results.as_found:
+        unit, columns, speed_of = "network", "", "training speed of stage 1"
     return [
         Picture(
             "cost",
@@ -26,17 +29,16 @@ def blocks(results: Results) -> list[Block]:
             "Left: device time of the networks of each image sampler and of the heads on them. "
             "Right: training speed of stage 1; the first networks of a process include its "
             "compilation.",
-            charts.costs(cells, results.looks),
+            charts.costs(cells, results.looks, speed_of),
         ),
         Text((_summary(results.done, cells),)),
         make_table(
             "cost",
-            "Time of each cell",
+            f"Time of each {unit}",
             "Seconds of wall time on one device, compilation included. Images/s: training images "
             "per second of stage 1. A network that approaches share counts once.",
             cells.assign(scenario=cells["scenario"].map(charts.title_of)),
-            "sampler scenario ratio:0 networks:0 heads:0 stage1:1 features:1 stage2:1 "
-            "images_per_second:0",
+            f"sampler {columns}networks:0 heads:0 stage1:1 features:1 stage2:1 images_per_second:0",
             {
                 "sampler": "Image sampler",
                 "ratio": "IR",

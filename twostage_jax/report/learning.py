@@ -35,8 +35,8 @@ def curves(results: Results) -> Picture:
         "learning-curves",
         "Learning curves of both stages",
         "Training loss and accuracy of each epoch on the resampled data, means over all "
-        "partitions. Approaches that train on the same images share a network: stage 1 shows it "
-        "once, as the first of them.",
+        f"{results.words.partition}s. Approaches that train on the same images share a network: "
+        "stage 1 shows it once, as the first of them.",
         charts.learning_curves(stage1, stage2, results.looks),
     )
 
@@ -48,8 +48,8 @@ def feature_map(results: Results) -> Block:
     if features is None and any(len(record.curve2) for record in results.done):
         return Notice(
             f"{absent}this folder holds no features. They are saved when the group of the record "
-            "that the map shows is trained. It is a record with a stage 2, at the highest ratio, "
-            f"of the first scenario and fold ({results.title(paper.PROPOSED)} where the study has "
+            f"that the map shows is trained. It is a record with a stage 2, {_place(results)} "
+            f"({results.title(paper.PROPOSED)} where the study has "
             "it). If that record is there already, delete it and run the study's command again to "
             "have the map."
         )
@@ -57,14 +57,23 @@ def feature_map(results: Results) -> Block:
         return Notice(f"{absent}no record with a stage 2 is there yet.")
     key = features.key
     where = f"{charts.title_of(key.scenario)}, ratio {key.ratio:g}, fold {key.fold}"
+    where = f"{where}: the whole test fold ({len(features.label)} images)"
+    if results.as_found:
+        where = f"split {key.fold}: its {len(features.label)} test images"
     fresh = " Stage 2 started from a new head, so that its units are different ones."
     return Picture(
         "feature-map",
         "Features before and after stage 2",
-        f"{results.title(key.approach)}, {where}: the whole test fold ({len(features.label)} "
-        "images) as the head's hidden layer sees it (1,024 units after the ReLU). Stage 2 changes "
-        "the head and not the features that it is trained on; this layer shows what changes. Both "
-        "panels share one principal component analysis and therefore their axes."
+        f"{results.title(key.approach)}, {where} as the head's hidden layer sees it (1,024 units "
+        "after the ReLU). Stage 2 changes the head and not the features that it is trained on; "
+        "this layer shows what changes. Both panels share one principal component analysis and "
+        "therefore their axes."
         f"{fresh * results.settings['fresh_head']}{results.numbered_classes}",
         pictures.feature_map(features, results.class_labels),
     )
+
+
+def _place(results: Results) -> str:
+    if results.as_found:
+        return "of the first split"
+    return "at the highest ratio, of the first scenario and fold"

@@ -1,15 +1,11 @@
 """Writes the report: `report/index.html` in a study's folder, its SVG and CSV files beside it."""
 
-import base64
 import os
 from pathlib import Path
 
-import jinja2
-
-from twostage_jax import __version__
-from twostage_jax.evaluation.names import readable
 from twostage_jax.evaluation.sheets import csv
 from twostage_jax.report import (
+    as_found,
     confusion,
     costs,
     learning,
@@ -17,30 +13,16 @@ from twostage_jax.report import (
     precision,
     provenance,
     ranks,
+    reliability,
     scores,
     style,
     verdict,
 )
-from twostage_jax.report.blocks import Block, Confusions, Picture, Section, Table
+from twostage_jax.report.blocks import Block, Section
 from twostage_jax.report.own_files import publish, require_inside
+from twostage_jax.report.rendering import encode, render_page
 from twostage_jax.report.results import Results, read_results
 from twostage_jax.study.folder import StudyFolder
-
-
-def _printed(value: object) -> object:
-    """Returns what the page prints of a value; what is HTML already stays."""
-    return readable(value) if type(value) is str else value
-
-
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("twostage_jax.report", "templates"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    finalize=_printed,
-)
-_TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
 
 
 def write_report(
@@ -74,9 +56,7 @@ def write_report(
     results = read_results(Path(folder))
     other = None if beside is None else precision.read_beside(results, Path(beside))
     files = render(results, None if results.complete else refresh, other)
-    # What UTF-8 cannot hold is escaped, as `readable` does.
-    encoded = {name: text.encode(errors="backslashreplace") for name, text in files.items()}
-    publish(target, encoded)
+    publish(target, encode(files))
     return target / "index.html"
 
 
@@ -85,47 +65,37 @@ def render(results: Results, refresh: int | None, other: Results | None = None) 
 
     `other` is the study that differs in precision only, if there is one to compare with.
     """
-    files = {"metrics.csv": csv(results.scores)}
+    data = results.description.source or results.settings["dataset"]
+    subject = "Approaches compared" if results.as_found else "Two-stage resampling"
     with style.quiet([*results.class_labels, *(look.title for look in results.looks.values())]):
-        sections = [
-            verdict.section(results),
-            paper_figures.section(results),
-            _beyond_paper(results),
-            provenance.section(results),
-        ]
+        sections = as_found.sections(results) if results.as_found else _sections(results)
         if other is not None:
             sections.insert(-1, precision.section(results, other))  # provenance stays last
-        for section in sections:
-            for block in section.blocks:
-                if isinstance(block, Picture):
-                    files[f"{block.name}.svg"] = style.svg(block.figure)
-                elif isinstance(block, Table):
-                    files[f"{block.name}.csv"] = block.csv
-                elif isinstance(block, Confusions):
-                    files["confusion.csv"] = block.csv
-    data = results.description.source or results.settings["dataset"]
-    files["index.html"] = _TEMPLATES.get_template("page.html.jinja").render(
-        title=f"Two-stage resampling on {data}",
-        status=_status(results),
-        sections=sections,
-        files=files,
-        data_url=_data_url,
-        refresh=refresh,
-        version=__version__,
-    )
-    return files
+        files = render_page(
+            sections,
+            kind="as found" if results.as_found else "study",
+            title=f"{subject} on {data}",
+            status=_status(results),
+            refresh=refresh,
+        )
+    return {"metrics.csv": csv(results.scores), **files}
 
 
-def _data_url(svg: str) -> str:
-    """Returns a picture for `img`: as an element, its names would clash with another figure's."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+def _sections(results: Results) -> list[Section]:
+    """Returns the sections of a study of several ratios, as the paper's is."""
+    return [
+        verdict.section(results),
+        paper_figures.section(results),
+        _beyond_paper(results),
+        provenance.section(results),
+    ]
 
 
 def _beyond_paper(results: Results) -> Section:
     """Returns what the records hold and the paper does not print."""
     blocks: list[Block] = []
-    if (results.scores["ratio"] > 1).any():
-        blocks += [*ranks.blocks(results), *scores.blocks(results)]
+    if len(results.counted):
+        blocks += [*ranks.blocks(results), *scores.blocks(results), *reliability.blocks(results)]
     if results.done:
         blocks += [confusion.block(results), learning.curves(results)]
     blocks.append(learning.feature_map(results))

@@ -42,7 +42,7 @@ def section(results: Results) -> Section:
 
 def _tables(results: Results) -> list[Block]:
     made, ranking = results.imbalanced, results.imbalanced.ranking
-    one, two = tables.sheets(made)
+    one, two = tables.sheets(made)  # not of a study of the data as they are
     left_out = f"; in {ranking.incomplete} more, an approach has none" if ranking.incomplete else ""
     return [
         Table(

@@ -31,7 +31,7 @@ def read_beside(results: Results, folder: Path) -> Results:
 
     Raises:
         InputError: no whole study lies there, its settings differ in more than the precision or
-            not in that, or the two have no record above ratio 1 in common.
+            not in that, or the two have no record that counts in common.
         OSError: a file is unreadable.
     """
     other = read_results(folder)
@@ -51,7 +51,7 @@ def read_beside(results: Results, folder: Path) -> Results:
     if not compare(results, other):
         raise InputError(
             f"{folder} and the report's study have no finished record of the same partition and "
-            "approach above ratio 1; expected some; run both studies over the same partitions"
+            "approach that counts; expected some; run both studies over the same partitions"
         )
     return other
 
@@ -81,14 +81,14 @@ def section(results: Results, other: Results) -> Section:
 def compare(results: Results, other: Results) -> dict[str, list[Difference]]:
     """Compares this study minus the other in each metric, by approach, on common partitions.
 
-    Approaches without a common partition above ratio 1 are left out.
+    Approaches without a common partition that counts are left out.
     """
     ours, theirs = results.settings["precision"], other.settings["precision"]
     compared = {}
     for approach in results.approaches:
         pair = pd.concat(
             scores[scores["approach"] == approach].assign(approach=name)
-            for name, scores in ((ours, results.scores), (theirs, other.scores))
+            for name, scores in ((ours, results.counted), (theirs, other.counted))
         )
         found = [paired_difference(pair, metric, theirs, own=ours) for metric in METRICS]
         if None not in found:
@@ -133,15 +133,16 @@ def _table(results: Results, other: Results, rows: Mapping[str, list[Difference]
     frame = differences_frame(itertools.chain.from_iterable(by_metric))
     frame["rival"] = [results.titles[approach] for approach in rows] * len(METRICS)
     frame = frame.rename(columns={"rival": "approach"}).drop(columns="ahead")
+    paired = "paired by partition above ratio 1, averaged within each fold, then over the folds"
+    paired = "paired by split, then averaged" if results.as_found else paired
     its_hash = other.description.settings_hash[:12]
     return make_table(
         "precision",
         f"{ours} minus {theirs}",
         f"This study ({ours}) minus another that differs in precision only ({theirs}, settings "
-        f"{its_hash}), paired by partition above ratio 1, averaged within each fold, then over the "
-        f"folds; positive: {ours} scores higher. The interval is the {BOOTSTRAP}, as in the "
-        "verdict; it is not corrected for the number of rows. Approaches share networks and "
-        "images, so that their rows are not independent. Devices and versions are not settings "
+        f"{its_hash}), {paired}; positive: {ours} scores higher. The interval is the {BOOTSTRAP}, "
+        "as in the verdict; it is not corrected for the number of rows. Approaches share networks "
+        "and images, so that their rows are not independent. Devices and versions are not settings "
         "and may differ, too: see the provenance on each study's page.",
         frame[["metric", "approach", "difference", "low", "high", "partitions", "folds"]],
         f"metric approach difference:{_DECIMALS} low:{_DECIMALS} high:{_DECIMALS} partitions:0 "

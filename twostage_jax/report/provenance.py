@@ -52,6 +52,14 @@ FIXED = {
 """What the program does in one way only, where the paper leaves it open."""
 
 
+FIXED_AS_FOUND = {
+    "splits": "stratified by class, shuffled; keyed by file name",
+    "test images": "all images of a split that are not for training; classes as found",
+    **{name: FIXED[name] for name in [*FIXED][4:]},
+}
+"""The same for data as they are."""
+
+
 def section(results: Results) -> Section:
     """Returns everything that a reader needs to repeat the study."""
     description = results.description
@@ -72,8 +80,13 @@ def section(results: Results) -> Section:
         make_table(
             "choices",
             "Choices that are not options",
-            "What the paper leaves open, wholly or in part, and this program does in one way only.",
-            pd.DataFrame(FIXED.items(), columns=["point", "choice"]),
+            "What this program does in one way only."
+            if results.as_found
+            else "What the paper leaves open, wholly or in part, and this program does in one way "
+            "only.",
+            pd.DataFrame(
+                (FIXED_AS_FOUND if results.as_found else FIXED).items(), columns=["point", "choice"]
+            ),
             "point choice",
             {"choice": "What is done"},
         )
@@ -123,8 +136,8 @@ def _gaps(results: Results) -> list[Block]:
             "Records that are missing or failed",
             "The same command computes these records, and only these, when it is run again.",
             frame,
-            "scenario ratio approach fold state reason",
-            {"ratio": "IR", "fold": "Folds"},
+            f"{'' if results.as_found else 'scenario ratio '}approach fold state reason",
+            {"ratio": "IR", "fold": f"{results.words.fold.capitalize()}s"},
             folded=len(cells) > 12,
         )
     )
@@ -139,6 +152,15 @@ def _settings(results: Results) -> Table:
         (name, meaning, _short(settings.get(name, "-")), its)
         for name, (meaning, its) in (SETTINGS | dict.fromkeys(sorted(others), ("-", "-"))).items()
     ]
+    if results.as_found:
+        own = [row[:3] for row in rows]
+        return make_table(
+            "settings",
+            "Settings",
+            "Every option that a record depends on.",
+            pd.DataFrame(own, columns=["setting", "meaning", "value"]),
+            "setting meaning value",
+        )
     return make_table(
         "settings",
         "Settings, and what the paper says",

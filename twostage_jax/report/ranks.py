@@ -16,14 +16,21 @@ from twostage_jax.report.results import Results
 _READINGS = {
     "folds": "A block is a fold, and its score is the mean over the fold's partitions. Folds come "
     "closest to independent units. With few folds, only large differences can show.",
+    "splits": "A block is a split. Splits share training images but no test images. With few "
+    "splits, only large differences can show.",
     "partitions": "A block is a partition, as is usual and as in Table II. Partitions share "
     "images, so that this test is more certain than it should be.",
 }
 
 
 def blocks(results: Results) -> list[Block]:
-    """Returns diagrams over folds and over partitions, and a table of p-values."""
-    tests = _tests(results.scores)
+    """Returns diagrams over folds and over partitions, and a table of p-values.
+
+    In data as they are both are the same, the splits.
+    """
+    tests = _tests(results.counted)
+    if results.as_found:
+        tests = {"splits": tests["folds"]} if tests else {}
     if not tests:
         return [Notice("No test on ranks: it needs three approaches with scores in two blocks.")]
     return [

@@ -4,6 +4,7 @@ import dataclasses
 import os
 from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -23,6 +24,16 @@ from twostage_jax.study.folder import Description, StudyFolder, read_description
 from twostage_jax.study.record import Record, RecordKey
 from twostage_jax.support.errors import InputError
 from twostage_jax.training.protocol import complete_settings
+
+
+class Words(NamedTuple):
+    """What a page calls the parts of a study."""
+
+    partition: str
+    fold: str
+
+
+OF_RATIOS, AS_FOUND = Words("partition", "fold"), Words("split", "split")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -74,6 +85,33 @@ class Results:
         return self.imbalanced.metrics
 
     @property
+    def as_found(self) -> bool:
+        """Whether the study leaves the classes as they are: each fold is one partition."""
+        return self.imbalanced.as_found
+
+    @property
+    def words(self) -> Words:
+        """What the page calls partitions and folds."""
+        return AS_FOUND if self.as_found else OF_RATIOS
+
+    @property
+    def counted(self) -> pd.DataFrame:
+        """The rows of `scores` that count, see `counting.counted`."""
+        return self.imbalanced.counted
+
+    @cached_property
+    def counted_records(self) -> list[Record]:
+        """The records of `counted`."""
+        names = [field.name for field in dataclasses.fields(RecordKey)]
+        keys = {*self.counted[names].itertuples(index=False, name=None)}
+        return [record for record in self.done if dataclasses.astuple(record.key) in keys]
+
+    @cached_property
+    def same_test_folds(self) -> bool:
+        """Whether the imbalanced test folds are the whole ones."""
+        return all(record.kept.all() for record in self.done)
+
+    @property
     def approaches(self) -> dict[str, Approach]:
         """The approaches that have a score, in the order of tables."""
         return self.imbalanced.approaches
@@ -112,7 +150,7 @@ class Results:
     @cached_property
     def proposed(self) -> str | None:
         """The approach that the verdict is about, see `statistics.find_proposed`."""
-        return find_proposed(self.scores)
+        return find_proposed(self.counted)
 
     def title(self, name: str) -> str:
         """The title of any approach, with or without a score."""

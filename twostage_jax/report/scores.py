@@ -15,35 +15,38 @@ _SIZE_BINS = 6
 
 
 def blocks(results: Results) -> list[Block]:
-    """Returns the pictures and their tables."""
-    return [
-        Picture(
-            "approaches-by-ratio",
-            "All approaches against the imbalance ratio",
-            "Means over the folds; the approaches stand side by side at each ratio. With a single "
-            "ratio, bars span the folds. The next figure shows the spread of all scores.",
-            charts.metrics_by_ratio(results.scores, results.looks),
-        ),
-        Picture(
-            "spread",
-            "Spread over the partitions",
-            "One tick per partition; the marker is the mean.",
-            charts.spread(results.scores, results.looks),
-        ),
-        *_both_test_folds(results),
-        *_recall(results),
-    ]
+    """Returns the pictures and their tables, without those that need what a study lacks."""
+    unit = results.words.partition
+    by_ratio = [] if results.as_found else [_by_ratio(results)]
+    spread = Picture(
+        "spread",
+        f"Spread over the {unit}s",
+        f"One tick per {unit}; the marker is the mean.",
+        charts.spread(results.counted, results.looks),
+    )
+    test_folds = [] if results.same_test_folds else _both_test_folds(results)
+    return [*by_ratio, spread, *test_folds, *_recall(results)]
+
+
+def _by_ratio(results: Results) -> Picture:
+    return Picture(
+        "approaches-by-ratio",
+        "All approaches against the imbalance ratio",
+        "Means over the folds; the approaches stand side by side at each ratio. With a single "
+        "ratio, bars span the folds. The next figure shows the spread of all scores.",
+        charts.metrics_by_ratio(results.scores, results.looks),
+    )
 
 
 def _both_test_folds(results: Results) -> list[Block]:
     names = [*METRICS, "Acc"]
 
     def means(frame: pd.DataFrame) -> pd.Series:
-        own = frame[frame["ratio"] > 1].groupby("approach")[names].mean()
+        own = frame.groupby("approach")[names].mean()
         stacked = own.reindex(results.looks).dropna().stack()
         return stacked.rename_axis(["approach", "metric"])
 
-    one, other = means(results.imbalanced.metrics), means(results.balanced.metrics)
+    one, other = means(results.imbalanced.counted), means(results.balanced.counted)
     table = pd.DataFrame({"imbalanced": one, "balanced": other}).reset_index()
     table["difference"] = table["balanced"] - table["imbalanced"]
     table.insert(1, "title", [results.titles[name] for name in table["approach"]])
@@ -60,7 +63,7 @@ def _both_test_folds(results: Results) -> list[Block]:
         make_table(
             "test-folds",
             "Scores on both test folds",
-            "Means over all partitions above ratio 1.",
+            f"Means over {_all(results)}.",
             table,
             "title metric imbalanced:4 balanced:4 difference:4",
             {"title": "Approach"},
@@ -70,21 +73,22 @@ def _both_test_folds(results: Results) -> list[Block]:
 
 
 def _recall(results: Results) -> list[Block]:
-    recalls = recall_by_size(results.done, results.balanced.matrices)
+    recalls = recall_by_size(results.counted_records, results.balanced.matrices)
     titles = [results.titles[name] for name in recalls["approach"]]
+    whole = "" if results.as_found else ", on whole test folds"
     return [
         Picture(
             "recall-by-class-size",
             "Recall of a class against its size",
             "Each marker is the mean recall of all classes of about that many training images, "
-            "over all partitions above ratio 1, on whole test folds. What resampling gives to rare "
+            f"over {_all(results)}{whole}. What resampling gives to rare "
             "classes, it may take from frequent ones.",
             charts.recall_by_size(recalls, results.looks),
         ),
         make_table(
             "recall-by-class-size",
             "Recall by class size",
-            "Classes: number of (partition, class) pairs averaged.",
+            f"Classes: number of ({results.words.partition}, class) pairs averaged.",
             recalls.assign(title=titles),
             "title images:0 recall:3 classes:0",
             {"title": "Approach", "images": "Training images"},
@@ -93,11 +97,15 @@ def _recall(results: Results) -> list[Block]:
     ]
 
 
+def _all(results: Results) -> str:
+    return "all splits" if results.as_found else "all partitions above ratio 1"
+
+
 def recall_by_size(records: list[Record], matrices: Matrices) -> pd.DataFrame:
     """Averages the recall of classes of about one size, in six bins of equal width in log size.
 
     Args:
-        records: finished records; those of ratio 1 do not count.
+        records: the records that count (`Results.counted_records`).
         matrices: confusion matrices of their whole test folds.
 
     Returns:
@@ -113,7 +121,6 @@ def recall_by_size(records: list[Record], matrices: Matrices) -> pd.DataFrame:
             }
         )
         for record in records
-        if record.key.ratio > 1
     ]
     long = pd.concat(parts, ignore_index=True)
     sizes = np.log(long["images"])

@@ -17,7 +17,7 @@ from twostage_jax.evaluation.statistics import (
 from twostage_jax.evaluation.tables import METRICS
 from twostage_jax.report import charts
 from twostage_jax.report.blocks import Notice, Picture, Section, Table, Text, make_table
-from twostage_jax.report.results import Results
+from twostage_jax.report.results import OF_RATIOS, Results, Words
 
 Rows = Mapping[str, list[Difference]]
 
@@ -25,34 +25,58 @@ Rows = Mapping[str, list[Difference]]
 def section(results: Results) -> Section:
     """Returns the verdict in sentences, a table and a chart."""
     own, rows = compare(results)
-    title, proposed = results.title(own), results.title(paper.PROPOSED)
+    title, words = results.title(own), results.words
     if not rows:
-        absent = Notice(
-            "No verdict yet: it needs two approaches with scores in the same partition above ratio "
-            f"1, {title} among them if the study has it."
-        )
-        return Section("verdict", "Verdict", [absent])
-    chosen = Notice(
-        f"This study has no scores of {proposed}, the approach that the paper proposes. {title} "
-        "takes its place because it has the highest mean AvAcc. It was chosen on the same "
-        "partitions that follow, which favors it."
-    )
-    sentences = [sentence(who, found[0], title, results.titles) for who, found in rows.items()]
+        return Section("verdict", "Verdict", [Notice(_absent(results, title))])
+    sentences = [
+        sentence(who, found[0], title, results.titles, words) for who, found in rows.items()
+    ]
     blocks = [
-        *[chosen] * (own != paper.PROPOSED),
+        *_chosen(results, own),
         Text(tuple(sentences)),
         *map(Notice, _cautions(results, len(next(iter(rows.values()))[0].by_fold))),
         Picture(
             "differences",
             f"How far {title} is ahead",
             f"Mean paired difference (marker), its {CONFIDENCE:.0%} interval (bar) and the "
-            f"difference of each fold (ticks); right of zero, {title} is better.",
+            f"difference of each {words.fold} (ticks); right of zero, {title} is better.",
             charts.differences(list(rows.values()), results.looks),
         ),
-        _table(rows, title, results.titles),
+        _table(rows, title, results),
         _order(results),
     ]
     return Section("verdict", "Verdict", blocks)
+
+
+def _absent(results: Results, title: str) -> str:
+    if results.as_found:
+        return "No verdict yet: it needs two approaches with scores on the same split."
+    return (
+        "No verdict yet: it needs two approaches with scores in the same partition above ratio "
+        f"1, {title} among them if the study has it."
+    )
+
+
+def _chosen(results: Results, own: str) -> list[Notice]:
+    """Returns how the approach that the verdict is about was chosen, unless the paper chose it."""
+    title, proposed = results.title(own), results.title(paper.PROPOSED)
+    if results.as_found:
+        return [
+            Notice(
+                f"This is about {title}, because it has the highest mean AvAcc: is it better than "
+                "the baseline, and than the best of each other kind? It was chosen on the same "
+                "splits that follow, which favors it."
+            )
+        ]
+    if own == paper.PROPOSED:
+        return []
+    return [
+        Notice(
+            f"This study has no scores of {proposed}, the approach that the paper proposes. "
+            f"{title} takes its place because it has the highest mean AvAcc. It was chosen on the "
+            "same partitions that follow, which favors it."
+        )
+    ]
 
 
 def compare(results: Results) -> tuple[str, Rows]:
@@ -62,7 +86,7 @@ def compare(results: Results) -> tuple[str, Rows]:
         The approach that stands for the proposed one, and its differences in the order of
         `METRICS`, by description of the rival. A rival without a common partition is left out.
     """
-    own, frame = results.proposed, results.scores
+    own, frame = results.proposed, results.counted
     if own is None:
         return paper.PROPOSED, {}
     rows = {}
@@ -73,7 +97,13 @@ def compare(results: Results) -> tuple[str, Rows]:
     return own, rows
 
 
-def sentence(who: str, difference: Difference, own: str, titles: Mapping[str, str]) -> str:
+def sentence(
+    who: str,
+    difference: Difference,
+    own: str,
+    titles: Mapping[str, str],
+    words: Words = OF_RATIOS,
+) -> str:
     """Says what one comparison supports, and no more.
 
     Args:
@@ -81,45 +111,50 @@ def sentence(who: str, difference: Difference, own: str, titles: Mapping[str, st
         difference: of the proposed approach and the rival.
         own: title of the proposed approach.
         titles: at least the rival's, by name.
+        words: for partitions and folds.
     """
     name, many, folds = titles[difference.rival], difference.partitions, len(difference.by_fold)
     rival = who if who == f"the {name.lower()}" else f"{who}, {name}"
     where = f"{abs(difference.mean):.3f} {'above' if difference.mean > 0 else 'below'}"
     where = "level with" if round(difference.mean, 3) == 0 else where
     found = f"In {difference.metric}, {own} is {where} {rival}"
-    won = f"it is ahead in {difference.ahead} of {many} partition{'s' * (many != 1)}"
+    won = f"it is ahead in {difference.ahead} of {many} {words.partition}{'s' * (many != 1)}"
     if folds < 2:
-        return f"{found}; {won}. One fold gives no interval: nothing can be said about chance."
+        one = f"One {words.fold} gives no interval: nothing can be said about chance."
+        return f"{found}; {won}. {one}"
     interval = (
         f"{CONFIDENCE:.0%} interval {difference.low:+.3f} to {difference.high:+.3f} "
-        f"over {folds} folds"
+        f"over {folds} {words.fold}s"
     )
     meaning = {
         "better": "The interval lies above zero: it wins here.",
         "worse": "The interval lies below zero: it loses here.",
         "undecided": "The interval holds zero: undecided.",
-        "too few folds": "Too few folds to decide.",
+        "too few folds": f"Too few {words.fold}s to decide.",
     }[difference.verdict]
     return f"{found} ({interval}); {won}. {meaning}"
 
 
 def _cautions(results: Results, folds: int) -> Iterator[str]:
+    unit = results.words.fold
     if folds < 2:
+        more = "more splits" if results.as_found else "more folds (--folds)"
         yield (
-            "This study has one fold. Intervals come from the differences between folds, so that "
-            "there are none. Run more folds (--folds)."
+            f"This study has one {unit}. Intervals come from the differences between {unit}s, so "
+            f"that there are none. Run {more}."
         )
     elif folds < FEWEST_FOLDS:
         yield (
-            f"An interval over {folds} folds is coarse and narrower than the truth. If two "
-            f"approaches were equally good, all {folds} folds would still lean one way with "
-            f"probability {2.0 ** (1 - folds):.0%}. Below {FEWEST_FOLDS} folds this page therefore "
-            "decides nothing."
+            f"An interval over {folds} {unit}s is coarse and narrower than the truth. If two "
+            f"approaches were equally good, all {folds} {unit}s would still lean one way with "
+            f"probability {2.0 ** (1 - folds):.0%}. Below {FEWEST_FOLDS} {unit}s this page "
+            "therefore decides nothing."
         )
     if not results.complete:
+        there = "partitions that are there, which need not be the same in every fold"
         yield (
             "The study is not complete, or its folder does not list its records. All of this is "
-            "about the partitions that are there, which need not be the same in every fold."
+            f"about the {'splits that are there' if results.as_found else there}."
         )
 
 
@@ -133,34 +168,56 @@ def _order(results: Results) -> Table:
         ]
     return make_table(
         "order",
-        "The order of Table II",
+        "The order of the approaches" if results.as_found else "The order of Table II",
         "Approaches by mean score, the best first; in parentheses the average rank, 1 is best.",
         frame,
         " ".join(frame),
     )
 
 
-def _table(rows: Rows, own: str, titles: Mapping[str, str]) -> Table:
+def _table(rows: Rows, own: str, results: Results) -> Table:
+    titles = results.titles
     found = [(who, one) for who, of_rival in rows.items() for one in of_rival]
     frame = differences_frame(one for _, one in found)
     frame["rival"] = [_with_note(titles[one.rival], who) for who, one in found]
     frame["ahead"] = [f"{one.ahead} of {one.partitions}" for _, one in found]
     frame["verdict"] = [one.verdict for _, one in found]
+    if results.as_found:
+        frame["verdict"] = frame["verdict"].replace("too few folds", "too few splits")
     return make_table(
         "verdict",
         f"{own} minus its rivals",
+        _how_paired(own, results.as_found),
+        frame.drop(columns="partitions"),
+        "metric rival difference:3 low:3 high:3 ahead verdict",
+        {"low": "from", "high": "to", "ahead": "Ahead in"},
+    )
+
+
+def _how_paired(own: str, as_found: bool) -> str:
+    """Returns how to read the table of differences."""
+    best = (
+        "The best of a family has the highest mean AvAcc on these same {}, "
+        "which favors the rival in AvAcc; in another metric another approach may be the best, see "
+        "the order."
+    )
+    if as_found:
+        return (
+            "Differences are paired by split, then averaged. "
+            f"Above 0, {own} is better. Ahead in: splits on which it scores higher. The interval "
+            f"is the {BOOTSTRAP.replace('folds', 'splits')}. Splits share training images, and "
+            "percentile intervals of a few values are somewhat too narrow: read them as the least "
+            f"uncertainty. The intervals are not corrected for their number. "
+            f"{best.format('splits')}"
+        )
+    return (
         "Differences are paired by partition, averaged within each fold, then over the folds; "
         f"above 0, {own} is better. Ahead in: partitions in which it scores higher. The interval "
         f"is the {BOOTSTRAP}. The "
         "partitions of one fold share images and are nested, so that they are not independent. "
         "Even folds share training images, and percentile intervals of ten values are somewhat "
         "too narrow: read them as the least uncertainty. The intervals are not corrected for "
-        "their number. The best of a family has the highest mean AvAcc on these same partitions, "
-        "which favors the rival in AvAcc; in another metric another approach may be the best, see "
-        "the order.",
-        frame.drop(columns="partitions"),
-        "metric rival difference:3 low:3 high:3 ahead verdict",
-        {"low": "from", "high": "to", "ahead": "Ahead in"},
+        f"their number. {best.format('partitions')}"
     )
 
 

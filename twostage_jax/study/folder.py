@@ -114,6 +114,9 @@ class Description:
     approaches: dict[str, dict] = dataclasses.field(default_factory=dict)
     """The recipe of each approach of the study (`Approach.to_json`), by name; empty where an
     earlier version made the folder, which knew the paper's only."""
+    fit: str = ""
+    """The command that fits one approach on all images, with `{approach}` in place of its name;
+    empty where no command is known. `study.json` has the field only where it is not empty."""
 
     @property
     def settings_hash(self) -> str:
@@ -173,7 +176,8 @@ def _require_types(description: Description, number: object) -> None:
     """Checks the type of every field, and of what lies in it, as far as anything reads it."""
     if isinstance(number, bool) or number not in range(1, FORMAT + 1):
         raise TypeError(f"its format is {number!r}")
-    kinds = {"settings": (dict, object), "class_counts": (list, int), "source": (str, str)}
+    kinds = {"settings": (dict, object), "class_counts": (list, int)}
+    kinds |= {"source": (str, str), "fit": (str, str)}
     kinds |= {"commands": (list, str), "records": (list, str), "approaches": (dict, dict)}
     for name, (outer, inner) in kinds.items():
         value = getattr(description, name)
@@ -207,6 +211,8 @@ def write_description(folder: str | os.PathLike[str], description: Description) 
         OSError: it cannot be written; an earlier one is then as it was.
     """
     fields = dataclasses.asdict(description)
+    if not description.fit:
+        del fields["fit"]  # the file is that of earlier versions, byte for byte
     fields |= {"format": FORMAT, "settings_hash": description.settings_hash}
     text = json.dumps(fields, indent=2) + "\n"
     write_atomically(StudyFolder(folder).description, text.encode())

@@ -210,7 +210,7 @@ class Study:
 
         Args:
             command: that works on the study, kept for the reader.
-            fit: the command that fits an approach on all images, see `Description.fit`.
+            fit: see `Description.fit`; empty keeps the one that is there.
 
         Raises:
             InputError: as `check_folder`.

@@ -59,9 +59,10 @@ if (source) {
       });
     });
     for (const head of table.tHead.rows[0].cells) head.removeAttribute("aria-sort");
-    const fold = choices.fold.value === "all" ? "all folds" : `fold ${choices.fold.value}`;
-    document.getElementById("confusion-title").textContent =
-      `${data.approaches[choices.approach.value]}, ${data.cells[choices.cell.value]}, ${fold}, ${choices.test.value} test fold`;
+    const unit = data.unit || "fold";
+    const fold = choices.fold.value === "all" ? `all ${unit}s` : `${unit} ${choices.fold.value}`;
+    const where = data.unit ? fold : `${data.cells[choices.cell.value]}, ${fold}, ${choices.test.value} test fold`;
+    document.getElementById("confusion-title").textContent = `${data.approaches[choices.approach.value]}, ${where}`;
   };
   [...table.tBodies[0].rows].forEach((row, i) => (row.dataset.row = i));
   fill(choices.approach, Object.entries(data.approaches), data.approach);
