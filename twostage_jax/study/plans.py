@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache, partial
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from twostage_jax.data.folds import Splitting
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.partition import PartitionKey, Partitions
 from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
@@ -27,16 +28,20 @@ _KEPT_PLANS = 1000
 class Plans:
     """Partitions and plans of one image set under one protocol, each computed once."""
 
-    def __init__(self, image_set: ImageSet, protocol: Protocol):
+    def __init__(
+        self, image_set: ImageSet, protocol: Protocol, splitting: Splitting | None = None
+    ):
         """Nothing is computed yet.
 
         Args:
             image_set: the images, at the study's size.
             protocol: its seed names the random streams, its `k_neighbors` is SMOTE's.
+            splitting: how images are dealt to folds; None: in the paper's way.
         """
         self.image_set = image_set
         self.protocol = protocol
-        self.partition = lru_cache(_KEPT_PLANS)(Partitions(image_set, protocol.seed).make)
+        partitions = Partitions(image_set, protocol.seed, splitting)
+        self.partition = lru_cache(_KEPT_PLANS)(partitions.make)
         self.of_images = lru_cache(_KEPT_PLANS)(self._plan_images)
 
     def class_counts(self, partition: PartitionKey) -> Int32[np.ndarray, " classes"]:

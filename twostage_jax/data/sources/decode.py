@@ -154,6 +154,11 @@ def decode(
     return pixels
 
 
+def fit_to_square(image: Image.Image, side: int) -> Image.Image:
+    """The largest centered square, resized as `decode` describes."""
+    return ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
+
+
 def printable(name: str) -> str:
     """The name on one line of valid text: what cannot be printed is escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
@@ -260,7 +265,7 @@ def _fit(
 ) -> tuple[np.ndarray, int | None]:
     rgb, bits = _to_rgb(image, white_is_zero)
     if image_size is not None:
-        rgb = ImageOps.fit(rgb, (image_size, image_size), Image.Resampling.LANCZOS)
+        rgb = fit_to_square(rgb, image_size)
     return np.array(rgb), bits
 
 
