@@ -26,6 +26,8 @@ from twostage_jax.commands.ending import peak_memory, run_command
 from twostage_jax.commands.live_report import LiveReport
 from twostage_jax.commands.progress import run_and_show
 from twostage_jax.data import sources
+from twostage_jax.data.folds import Splitting
+from twostage_jax.data.groups import read_groups
 from twostage_jax.evaluation import paper, tables
 from twostage_jax.models.backbones import load_weights
 from twostage_jax.study.folder import read_records
@@ -138,7 +140,8 @@ def make_study(options: Options) -> Study:
             device can hold.
     """
     require_memory(options)
-    image_set = sources.SOURCES[options.dataset](options.source)
+    image_set = sources.find_source(options.dataset)(options.source)
+    groups = None if options.groups is None else read_groups(options.groups, image_set)
     protocol, cache = options.protocol, options.checkpoints / "weights"
     # The default is for small sets, too; a larger batch would be padding for the most part.
     if protocol.batch_size > (most := max(256, len(image_set))):
@@ -154,6 +157,7 @@ def make_study(options: Options) -> Study:
         options.scope,
         output=options.results,
         checkpoints=options.checkpoints / "training",
+        splitting=Splitting(groups=groups),
     )
 
 

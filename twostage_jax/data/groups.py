@@ -86,9 +86,10 @@ def _from_csv(path: Path, image_set: ImageSet) -> tuple[str, ...]:
     for name, group in _csv_rows(path):
         rows = next((level[name] for level in rows_of if name in level), [])
         if len(rows) > 1:
+            several = list_names([image_set.names[row] for row in rows])
             raise InputError(
-                f"{path}: '{printable(name)}' may be {list_names([image_set.names[i] for i in rows])}"
-                "; expected the name of one image: write it with its folders"
+                f"{path}: '{printable(name)}' may be {several}; expected the name of one image: "
+                "write it with its folders"
             )
         for row in rows:
             if ids.setdefault(row, group) != group:

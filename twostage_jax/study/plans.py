@@ -28,9 +28,7 @@ _KEPT_PLANS = 1000
 class Plans:
     """Partitions and plans of one image set under one protocol, each computed once."""
 
-    def __init__(
-        self, image_set: ImageSet, protocol: Protocol, splitting: Splitting | None = None
-    ):
+    def __init__(self, image_set: ImageSet, protocol: Protocol, splitting: Splitting | None = None):
         """Nothing is computed yet.
 
         Args:

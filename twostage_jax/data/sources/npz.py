@@ -74,7 +74,8 @@ def read(options: SourceOptions) -> ImageSet:
     with _open(path) as archive:
         arrays = {name.removesuffix(".npy") for name in archive.namelist()}
         parts = [
-            _read_part(archive, path, prefix, options.max_pixels) for prefix in _prefixes(arrays, path)
+            _read_part(archive, path, prefix, options.max_pixels)
+            for prefix in _prefixes(arrays, path)
         ]
         given = _read(archive, path, "class_names") if "class_names" in arrays else None
     texts = None if given is None else _as_list(given, path, "class_names")
@@ -148,9 +149,7 @@ def _read_part(archive: zipfile.ZipFile, path: Path, prefix: str, max_pixels: in
     return _Part(prefix.replace("_", "/"), _read(archive, path, name), labels)
 
 
-def _header(
-    archive: zipfile.ZipFile, path: Path, name: str
-) -> tuple[tuple[int, ...], np.dtype]:
+def _header(archive: zipfile.ZipFile, path: Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of an array, which the file is large enough for.
 
     Raises:
@@ -220,7 +219,9 @@ def _as_list(values: np.ndarray, path: Path, name: str) -> list[int] | list[str]
     try:
         return [text.decode() for text in values.tolist()]
     except UnicodeDecodeError:
-        raise InputError(f"{path}: {name} are not UTF-8; expected texts: save them as such") from None
+        raise InputError(
+            f"{path}: {name} are not UTF-8; expected texts: save them as such"
+        ) from None
 
 
 def _classes(
@@ -236,16 +237,14 @@ def _classes(
     position = {value: index for index, value in enumerate(known)}
     if unknown := sorted(str(value) for value in values - position.keys()):
         raise InputError(
-            f"{path}: labels {list_names(unknown)} have no name among the {len(known)} class_names; "
-            f"expected 0 to {len(known) - 1}, or one of the names"
+            f"{path}: labels {list_names(unknown)} have no name among the {len(known)} "
+            f"class_names; expected 0 to {len(known) - 1}, or one of the names"
         )
     labels = np.array([position[value] for value in found], np.int32)
     return [str(name) for name in (known if names is None else names)], labels
 
 
-def _fitted(
-    parts: Sequence[_Part], side: int | None, path: Path
-) -> UInt8[np.ndarray, "n h w 3"]:
+def _fitted(parts: Sequence[_Part], side: int | None, path: Path) -> UInt8[np.ndarray, "n h w 3"]:
     """All images as RGB of one size."""
     sizes = {part.images.shape[1:3] for part in parts}
     if side is None and len(sizes) > 1:
