@@ -81,9 +81,9 @@ def published(tiles, tmp_path, monkeypatch) -> str:
         colorectal, "ARCHIVE_SHA256", hashlib.sha256(archive.read_bytes()).hexdigest()
     )
     monkeypatch.setattr(prepared, "DOWNLOAD_TRIES", 0)
-    colorectal._builder_class.cache_clear()
+    colorectal.builder_class.cache_clear()
     yield url
-    colorectal._builder_class.cache_clear()
+    colorectal.builder_class.cache_clear()
     server.shutdown()
     server.server_close()
     thread.join()

@@ -138,7 +138,7 @@ def _counts(image_set: ImageSet, folds: np.ndarray) -> Int[np.ndarray, "classes 
 
 def _require_images(image_set: ImageSet, splitting: Splitting) -> None:
     splits = splitting.splits
-    for name, count in zip(image_set.class_names, image_set.class_counts, strict=True):
+    for name, count in zip(image_set.class_names, image_set.class_counts.tolist(), strict=True):
         if count < splits:
             raise InputError(
                 f"class '{name}' has {count} image{'s' * (count != 1)}, at least {splits} "

@@ -24,6 +24,9 @@ from twostage_jax.support.files import user_path
 CLASS_NAMES = ("tumor", "stroma", "complex", "lympho", "debris", "mucosa", "adipose", "empty")
 """The class names of TensorFlow Datasets, in the order of its labels."""
 
+SET = "colorectal_histology"
+"""What TensorFlow Datasets calls these tiles."""
+
 ARCHIVE = "Kather_texture_2016_image_tiles_5000"
 """Name of the Zenodo archive, and of the one folder in it."""
 ARCHIVE_URL = f"https://zenodo.org/record/53169/files/{ARCHIVE}.zip"
@@ -100,7 +103,7 @@ def _unpacked_archive(data_dir: Path | None) -> Path | None:
 def _tfds_examples(data_dir: Path | None) -> list[tuple[bytes, int, str]]:
     """Encoded image, label and file name of every tile, in no particular order."""
     try:
-        builder = _builder_class()(data_dir=data_dir)
+        builder = builder_class()(data_dir=data_dir)
         if not builder.is_prepared():
             _prepare(builder)
         return [
@@ -115,7 +118,7 @@ def _tfds_examples(data_dir: Path | None) -> list[tuple[bytes, int, str]]:
 
 
 @functools.cache
-def _builder_class() -> type:
+def builder_class() -> type:
     """TensorFlow Datasets' builder of these tiles, without the parts that need TensorFlow.
 
     The dataset that it writes has the same name, version, features and order as the original's.
@@ -126,7 +129,7 @@ def _builder_class() -> type:
     from tensorflow_datasets.image_classification import colorectal_histology
 
     class Builder(colorectal_histology.ColorectalHistology, skip_registration=True):
-        name = "colorectal_histology"
+        name = SET
         # With a code path the builder looks for a checksum file, which needs a package that
         # TensorFlow Datasets does not declare. `url_infos` below holds the checksum instead.
         code_path = None

@@ -2,6 +2,7 @@
 
 import math
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ _MOST_DEFLATED = 1032
 _DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError),
     *(ValueError, TypeError, KeyError, SyntaxError, OverflowError, MemoryError),
+    tokenize.TokenError,
 )
 """What reading a damaged or hostile archive raises."""
 

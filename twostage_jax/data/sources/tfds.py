@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from twostage_jax.data.image_set import ImageSet
-from twostage_jax.data.sources import prepared
+from twostage_jax.data.sources import colorectal, prepared
 from twostage_jax.data.sources.folder import make_image_set
 from twostage_jax.data.sources.options import SourceOptions
 from twostage_jax.support.errors import InputError, require_known
@@ -22,7 +22,7 @@ from twostage_jax.support.files import user_path
 PREFIX = "tfds:"
 """What the name of a source begins with that is a set of TensorFlow Datasets."""
 
-_NAME = re.compile(r"\w+(/[^/:=,\s]+)?(:[\w.*]+)?", re.ASCII)
+_NAME = re.compile(r"(\w+)(/[^/:=,\s]+)?(:\d+(\.[\d*]+){2})?", re.ASCII)
 
 _FILE_NAMES = ("filename", "file_name", "image/filename")
 """What sets call the feature that holds the name of an image's file."""
@@ -120,10 +120,14 @@ def _find_builder(name: str, data_dir: Path | None) -> Any:
     from tensorflow_datasets.core.registered import DatasetNotFoundError
 
     where: dict[str, Any] = {} if data_dir is None else {"data_dir": str(data_dir)}
-    with _as_input_error(f"cannot find {PREFIX}{name}", "check the name, or the data dir"):
+    with _as_input_error(
+        f"cannot find {PREFIX}{name}", "check the name and the data dir (--data-dir)"
+    ):
         # Reading what is there needs no code, which may need TensorFlow.
         with contextlib.suppress(DatasetNotFoundError, ImportError):
             return read_only_builder.builder_from_files(name, **where)
+        if name == colorectal.SET:
+            return colorectal.builder_class()(**where)
         try:
             return load.builder(name, **where)
         except DatasetNotFoundError:
@@ -148,7 +152,7 @@ def _require_features(name: str, builder: Any) -> tuple[list[str], str | None]:
         )
     if image.np_dtype not in (np.uint8, np.uint16):
         raise InputError(
-            f"the images of {PREFIX}{name} are {np.dtype(image.np_dtype)}; expected uint8 or "
+            f"the images of {PREFIX}{name} are {image.np_dtype}; expected uint8 or "
             "uint16: choose another set"
         )
     texts = (key for key in _FILE_NAMES if isinstance(features.get(key), kinds.Text))
