@@ -38,13 +38,20 @@ def prepare(builder, *, require_checksums: bool = False) -> None:
 
 
 def read_split(builder, split: str) -> list[dict]:
-    """The examples of one split of a prepared set, with encoded images, in the order of its files.
+    """The examples of one split of a prepared set, in the order of its files.
+
+    `image` is encoded, `label` an integer.
 
     Raises:
         InputError: there are more or fewer than its description says.
         OSError: a file cannot be read, or is cut short.
     """
-    examples = list(_examples(builder, split))
+    # Damaged files give examples without content.
+    examples = [
+        example
+        for example in _examples(builder, split)
+        if None not in (example.get("image"), example.get("label"))
+    ]
     expected = builder.info.splits[split].num_examples
     if len(examples) != expected:
         raise InputError(

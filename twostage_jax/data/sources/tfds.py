@@ -68,7 +68,10 @@ def read(name: str, options: SourceOptions) -> ImageSet:
     class_names, file_name = _require_features(name, builder)
     if not builder.is_prepared():
         _prepare(name, builder)
-    with _as_input_error(f"cannot read {PREFIX}{name} in {builder.data_dir}", _ELSEWHERE):
+    with _as_input_error(
+        f"cannot read {PREFIX}{name} in {builder.data_dir}",
+        "delete that folder to prepare it again",
+    ):
         splits = {
             split: prepared.read_split(builder, split) for split in sorted(builder.info.splits)
         }
