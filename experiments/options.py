@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,8 +11,9 @@ from typing import Literal
 import tyro
 
 from twostage_jax.commands.device import ACCELERATORS
+from twostage_jax.data.groups import parse_groups
 from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
-from twostage_jax.data.sources import SOURCES
+from twostage_jax.data.sources import SOURCES, find_source
 from twostage_jax.data.sources.options import MAX_PIXELS, SourceOptions
 from twostage_jax.evaluation.tables import TESTS
 from twostage_jax.study.approaches import PAPER, find
@@ -39,10 +41,15 @@ class Options:
     """Where to run: auto (what JAX finds), cpu, gpu or tpu."""
 
     dataset: str = "colorectal_histology"
-    """colorectal_histology (the paper's), folder (any folder of class folders) or digits."""
+    """colorectal_histology (the paper's), folder (any folder of class folders), npz (a NumPy
+    archive), tfds:NAME (a set of TensorFlow Datasets) or digits."""
     data_dir: Path | None = None
-    """folder: the folder of class folders. colorectal_histology: the unpacked Zenodo archive, or
-    where TensorFlow Datasets keeps its data."""
+    """folder: the folder of class folders. npz: the file. tfds:NAME: where TensorFlow Datasets
+    keeps its data. colorectal_histology: the same, or the unpacked Zenodo archive."""
+    groups: str | None = None
+    """Keep images of one group (patient, slide, plant) in one fold: a regular expression that is
+    searched in image names, whose first group in parentheses is the id, or the path of a CSV file
+    with the columns filename and group. The paper has none."""
     images_per_class: int | None = None
     """digits: how many images to take per class; by default all."""
     image_size: int = 150
@@ -98,6 +105,10 @@ class Options:
         if data == "folder" and self.data_dir:
             # The name of `.` is that of the folder which it stands for; a link keeps its own name.
             data = Path(os.path.abspath(self.data_dir)).name or data
+        elif data == "npz" and self.data_dir:
+            data = self.data_dir.stem
+        elif data not in SOURCES:
+            data = re.sub(r"[/:*]", "-", data)  # tfds:NAME/CONFIG:VERSION
         return self.output or Path("results") / f"{self.preset}-{data}"
 
     @property
@@ -186,12 +197,14 @@ def _with_user_paths(options: Options) -> Options:
 def _validate(options: Options) -> None:
     _require_names(options)
     _require_numbers(options)
+    if options.groups is not None:
+        parse_groups(options.groups)
     _ = options.source  # which refuses values that are not valid
     require_image_size(options.protocol, options.image_size, option_name)
 
 
 def _require_names(options: Options) -> None:
-    require_known("dataset", options.dataset, SOURCES)
+    find_source(options.dataset)
     require_known("test fold", options.test_fold, TESTS)
     for scenario in options.scenarios:
         require_known("scenario", scenario, SCENARIOS)

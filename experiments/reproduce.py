@@ -25,6 +25,8 @@ from twostage_jax.commands.ending import run_command
 from twostage_jax.commands.quiet import silence_orbax
 from twostage_jax.commands.studies import AGAIN, INTERRUPTED, plan_work, run_study
 from twostage_jax.data import sources
+from twostage_jax.data.folds import Splitting
+from twostage_jax.data.groups import read_groups
 from twostage_jax.models.backbones import load_weights
 from twostage_jax.study.study import Study
 from twostage_jax.training.bounds import option_name
@@ -92,7 +94,8 @@ def make_study(options: Options) -> Study:
             device can hold.
     """
     require_memory(options.protocol, options.image_size, option_name)
-    image_set = sources.SOURCES[options.dataset](options.source)
+    image_set = sources.find_source(options.dataset)(options.source)
+    groups = None if options.groups is None else read_groups(options.groups, image_set)
     protocol, cache = options.protocol, options.checkpoints / "weights"
     require_batch(protocol, len(image_set), option_name)
     return Study(
@@ -103,6 +106,7 @@ def make_study(options: Options) -> Study:
         options.scope,
         output=options.results,
         checkpoints=options.checkpoints / "training",
+        splitting=Splitting(groups=groups),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from twostage_jax.data.sources import colorectal, folder
+from twostage_jax.data.sources import colorectal, folder, prepared
 from twostage_jax.support.errors import InputError
 
 REAL_TILES = Path(__file__).parents[2] / "shared" / "data" / "kather24"
@@ -80,10 +80,10 @@ def published(tiles, tmp_path, monkeypatch) -> str:
     monkeypatch.setattr(
         colorectal, "ARCHIVE_SHA256", hashlib.sha256(archive.read_bytes()).hexdigest()
     )
-    monkeypatch.setattr(colorectal, "_DOWNLOAD_TRIES", 0)
-    colorectal._builder_class.cache_clear()
+    monkeypatch.setattr(prepared, "DOWNLOAD_TRIES", 0)
+    colorectal.builder_class.cache_clear()
     yield url
-    colorectal._builder_class.cache_clear()
+    colorectal.builder_class.cache_clear()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -132,7 +132,7 @@ def test_reads_what_tensorflow_prepared(published, tmp_path):
     with pytest.raises(InputError, match="cut short"):
         colorectal.load(tmp_path / "tfds", 32)
     tfrecord.write_bytes(b"".join(framed[:-1]))
-    with pytest.raises(InputError, match="holds 23 tiles; expected the 24 of its"):
+    with pytest.raises(InputError, match="holds 23 images of the split train; expected the 24 of"):
         colorectal.load(tmp_path / "tfds", 32)
 
 

@@ -12,8 +12,8 @@ import tyro
 from experiments.benchmarks.document import provenance
 from experiments.benchmarks.turns import find_device, run_once
 from twostage_jax.commands.ending import run_command
-from twostage_jax.data.sources import SOURCES
-from twostage_jax.support.errors import InputError, require_known
+from twostage_jax.data.sources import find_source
+from twostage_jax.support.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Options:
         Raises:
             InputError: a value is not valid.
         """
-        require_known("dataset", self.dataset, SOURCES)
+        find_source(self.dataset)
         for name, value in vars(self).items():
             flag = "--" + name.replace("_", "-")
             if value == ():

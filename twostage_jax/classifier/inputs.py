@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.sources import folder
-from twostage_jax.data.sources.decode import decode_all
+from twostage_jax.data.sources.decode import decode_all, fit_image
 from twostage_jax.data.sources.options import SourceOptions
 from twostage_jax.resampling.inputs import as_table
 from twostage_jax.support.errors import InputError
@@ -87,9 +87,7 @@ def read_images(x: Any, side: int | None, shape: tuple[int, int, int] | None = N
             f"{shape[1]}x{shape[0]} of the model's, as in training",
             stacklevel=3,
         )
-    size = (wanted[1], wanted[0])
-    fitted = (ImageOps.fit(Image.fromarray(own), size, Image.Resampling.LANCZOS) for own in images)
-    return np.stack([np.asarray(own) for own in fitted])
+    return np.stack([np.asarray(fit_image(Image.fromarray(own), wanted)) for own in images])
 
 
 def _is_files(x: Any) -> bool:

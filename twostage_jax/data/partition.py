@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from sklearn.model_selection import StratifiedKFold
 
+from twostage_jax.data.folds import FOLDS as FOLDS
+from twostage_jax.data.folds import Splitting, deal_folds
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.support.errors import InputError, require_known
 from twostage_jax.support.streams import derive
 
 SCENARIOS = ("linear", "single_majority", "single_minority", "half_minority")
 RATIOS = (1.0, 2.0, 5.0, 10.0)
-FOLDS = 10
 
 # The one scenario at ratio 1, where all four are the same: every class keeps all its images.
 ORIGINAL = "original"
@@ -107,35 +107,31 @@ def _first_of_each_class(
 class Partitions:
     """The partitions of one image set under one seed, whose images are dealt to folds once."""
 
-    def __init__(self, image_set: ImageSet, seed: int):
+    def __init__(self, image_set: ImageSet, seed: int, splitting: Splitting | None = None):
+        """Nothing is computed yet.
+
+        Args:
+            image_set: the images.
+            seed: names the random streams.
+            splitting: how images are dealt to folds; None: in the paper's way.
+        """
         self._image_set = image_set
         self._seed = seed
+        self._splitting = splitting or Splitting()
 
     @cached_property
     def _fold_of_image(self) -> Int[np.ndarray, " n"]:
-        """Stratified folds. Rows are sorted by name: the order of reading does not matter."""
-        image_set = self._image_set
-        for name, count in zip(image_set.class_names, image_set.class_counts, strict=True):
-            if count < FOLDS:
-                raise InputError(
-                    f"class '{name}' has {count} images, at least {FOLDS} expected, one per fold; "
-                    "add images or remove the class"
-                )
-        splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=derive(self._seed, "folds"))
-        fold = np.empty(len(image_set), np.int32)
-        for index, (_, test) in enumerate(splitter.split(image_set.names, image_set.labels)):
-            fold[test] = index
-        return fold
+        return deal_folds(self._image_set, self._seed, self._splitting)
 
     def make(self, key: PartitionKey) -> Partition:
         """The partition named `key`.
 
         Raises:
             InputError: an unknown scenario, a ratio that is not a number from 1 up, a fold that is
-                not one of the ten, or a class with fewer images than folds.
+                not one of the splits, or as `deal_folds`.
         """
-        if key.fold not in range(FOLDS):
-            raise InputError(f"fold {key.fold} found, 0 to {FOLDS - 1} expected")
+        if key.fold not in range(self._splitting.splits):
+            raise InputError(f"fold {key.fold} found, 0 to {self._splitting.splits - 1} expected")
         in_test = self._fold_of_image == key.fold
         train, test = (np.flatnonzero(side).astype(np.int32) for side in (~in_test, in_test))
         by_position = imbalance_ratios(key.scenario, key.ratio, self._image_set.num_classes)

@@ -29,6 +29,11 @@ SETTINGS = {
     "k_neighbors": ("neighbors that over-samplers interpolate towards", "5"),
     "fresh_head": ("stage 2 starts from a new head, not from stage 1's", "False: fine-tune"),
     "precision": ("precision of products and activations", _SILENT),
+    "splits": ("folds that the images are dealt to", "10"),
+    "groups": (
+        "images that stay in one fold, such as a patient's (SHA-256 of their ids, or none)",
+        _SILENT,
+    ),
     "seed": ("seed of every random stream", _SILENT),
 }
 """What a record depends on: each setting in words, and the paper's value of it.
@@ -37,7 +42,7 @@ The data (`dataset`, `fingerprint` and `classes`) are not among them.
 """
 
 FIXED = {
-    "folds": "stratified, shuffled, ten; keyed by file name",
+    "folds": "stratified, shuffled; keyed by file name",
     "class order": "one random order per fold, shared by all scenarios and ratios, as in the paper",
     "nesting": "a class keeps the first n / r images of one random order per fold",
     "test folds": "carry the partition's imbalance; the whole folds are scored beside them",

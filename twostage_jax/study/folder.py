@@ -21,6 +21,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
+from twostage_jax.data.folds import Splitting
 from twostage_jax.study.approaches import Approach
 from twostage_jax.study.record import TENSORS, Record, RecordKey
 from twostage_jax.support.errors import InputError
@@ -199,6 +200,7 @@ _SETTINGS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("classes", "image_size"), (list,)),
     **{field.name: (type(field.default),) for field in dataclasses.fields(Protocol)},
     "head_epochs": (int, type(None)),
+    **{name: (type(value),) for name, value in Splitting().all_settings.items()},
     **dict.fromkeys(("width", "learning_rate", "decay", "epsilon", "bn_momentum"), (float, int)),
 }
 """The types of the settings that JSON gives back; a setting that is not named may have any."""

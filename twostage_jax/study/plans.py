@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from twostage_jax.data.folds import Splitting
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.partition import Partition, PartitionKey, Partitions
 from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
@@ -33,6 +34,7 @@ class Plans:
         self,
         image_set: ImageSet,
         protocol: Protocol,
+        splitting: Splitting | None = None,
         *,
         partition: Callable[[PartitionKey], Partition] | None = None,
         make: Callable[[str, int, int], Any] | None = None,
@@ -42,13 +44,14 @@ class Plans:
         Args:
             image_set: the images, at the study's size.
             protocol: its seed names the random streams, its `k_neighbors` is SMOTE's.
-            partition: gives the partition of a key; by default one of the paper's.
+            splitting: how images are dealt to folds; None: in the paper's way.
+            partition: gives the partition of a key; by default one of the paper's kinds.
             make: gives the sampler of a short name, for stage 1 or 2, with a seed; by default the
                 registered one.
         """
         self.image_set = image_set
         self.protocol = protocol
-        partition = partition or Partitions(image_set, protocol.seed).make
+        partition = partition or Partitions(image_set, protocol.seed, splitting).make
         self.partition = lru_cache(_KEPT_PLANS)(partition)
         self._make = make or self._registered
         self.of_images = lru_cache(_KEPT_PLANS)(self._plan_images)

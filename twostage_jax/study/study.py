@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from twostage_jax import __version__
+from twostage_jax.data.folds import Splitting
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.models.weights import Weights
 from twostage_jax.study.figure_data import choose_images, write_figure_data
@@ -94,6 +95,7 @@ class Study:
         *,
         output: Path,
         checkpoints: Path,
+        splitting: Splitting | None = None,
     ):
         """Nothing is computed, compiled or written yet.
 
@@ -105,12 +107,14 @@ class Study:
             scope: what to cover.
             output: the study's folder.
             checkpoints: folder for the checkpoints of groups in flight.
+            splitting: how images are dealt to folds; None: in the paper's way.
         """
+        splitting = splitting or Splitting()
         self.image_set = image_set
         self.protocol = protocol
         self.scope = scope
         self.folder = StudyFolder(output)
-        self.plans = Plans(image_set, protocol)
+        self.plans = Plans(image_set, protocol, splitting)
         self._weights = weights
         self._checkpoints = checkpoints
         self.settings = {
@@ -120,6 +124,7 @@ class Study:
             "image_size": list(image_set.images.shape[1:3]),
             "weights": weights.digest if weights else "random",
             **protocol.to_settings(),
+            **splitting.to_settings(),
         }
         self._versions = {name: version(name) for name in _VERSIONED}
         self._versions |= {"python": platform.python_version(), "twostage_jax": __version__}

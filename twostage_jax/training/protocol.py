@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Mapping
 
+from twostage_jax.data.folds import Splitting
+
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
 # Settings that are younger than the first records, and what was done before there was a choice.
@@ -64,4 +66,5 @@ def complete_settings(settings: Mapping) -> dict:
 
     A setting that is not there means the default of its day.
     """
-    return dataclasses.asdict(Protocol()) | _YOUNGER | dict(settings)
+    usual = dataclasses.asdict(Protocol()) | _YOUNGER | Splitting().all_settings
+    return usual | dict(settings)

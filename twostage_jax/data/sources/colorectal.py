@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from twostage_jax.data.image_set import ImageSet
-from twostage_jax.data.sources import folder
+from twostage_jax.data.sources import folder, prepared
 from twostage_jax.data.sources.decode import decode
 from twostage_jax.data.sources.options import SourceOptions
 from twostage_jax.support.errors import InputError
@@ -23,6 +23,9 @@ from twostage_jax.support.files import user_path
 
 CLASS_NAMES = ("tumor", "stroma", "complex", "lympho", "debris", "mucosa", "adipose", "empty")
 """The class names of TensorFlow Datasets, in the order of its labels."""
+
+SET = "colorectal_histology"
+"""What TensorFlow Datasets calls these tiles."""
 
 ARCHIVE = "Kather_texture_2016_image_tiles_5000"
 """Name of the Zenodo archive, and of the one folder in it."""
@@ -36,10 +39,6 @@ _BY_HAND = (
     f"download {ARCHIVE}.zip by hand from Zenodo record 53169 (zenodo.org/records/53169), unpack "
     "it, and pass the unpacked folder as data dir (--data-dir)"
 )
-
-# TensorFlow Datasets tries ten times with doubling pauses, which takes over three minutes without a
-# network. Five tries take six seconds.
-_DOWNLOAD_TRIES = 5
 
 
 def read(options: SourceOptions) -> ImageSet:
@@ -104,29 +103,22 @@ def _unpacked_archive(data_dir: Path | None) -> Path | None:
 def _tfds_examples(data_dir: Path | None) -> list[tuple[bytes, int, str]]:
     """Encoded image, label and file name of every tile, in no particular order."""
     try:
-        builder = _builder_class()(data_dir=data_dir)
+        builder = builder_class()(data_dir=data_dir)
         if not builder.is_prepared():
             _prepare(builder)
-        examples = [
+        return [
             (bytes(example["image"]), int(example["label"]), example["filename"].decode())
-            for example in _prepared_examples(builder)
+            for example in prepared.read_split(builder, "train")
         ]
     except OSError as error:
         raise InputError(
             f"cannot use {data_dir or 'the default data dir'} as data dir of TensorFlow Datasets: "
-            f"{_one_line(error)}; check its permissions and free space, or pass another"
+            f"{prepared.one_line(error)}; check its permissions and free space, or pass another"
         ) from error
-    expected = builder.info.splits["train"].num_examples
-    if len(examples) != expected:
-        raise InputError(
-            f"{builder.data_dir} holds {len(examples)} tiles; expected the {expected} of its "
-            "dataset_info.json: delete that folder to prepare it again"
-        )
-    return examples
 
 
 @functools.cache
-def _builder_class() -> type:
+def builder_class() -> type:
     """TensorFlow Datasets' builder of these tiles, without the parts that need TensorFlow.
 
     The dataset that it writes has the same name, version, features and order as the original's.
@@ -137,7 +129,7 @@ def _builder_class() -> type:
     from tensorflow_datasets.image_classification import colorectal_histology
 
     class Builder(colorectal_histology.ColorectalHistology, skip_registration=True):
-        name = "colorectal_histology"
+        name = SET
         # With a code path the builder looks for a checksum file, which needs a package that
         # TensorFlow Datasets does not declare. `url_infos` below holds the checksum instead.
         code_path = None
@@ -170,58 +162,16 @@ def _archive_tiles(archive: str) -> Iterator[tuple[int, str, Image.Image]]:
 
 
 def _prepare(builder) -> None:
-    """Downloads the archive, with progress bars, and writes the prepared form."""
+    """Downloads the archive and writes the prepared form."""
     import requests
-    from tensorflow_datasets.core.download import download_manager, downloader, util
+    from tensorflow_datasets.core.download import download_manager, util
 
-    tries = downloader.MAX_RETRIES
-    downloader.MAX_RETRIES = _DOWNLOAD_TRIES
     try:
-        builder.download_and_prepare(
-            # The default format needs TensorFlow to be written and read, this one does not. Nor
-            # does parquet, but TensorFlow Datasets 4.9 loses examples beyond 100 in it.
-            file_format="array_record",
-            download_config=download_manager.DownloadConfig(
-                try_download_gcs=False, force_checksums_validation=True
-            ),
-        )
+        prepared.prepare(builder, require_checksums=True)
     except (requests.RequestException, util.DownloadError) as error:
-        raise InputError(
-            f"cannot download {ARCHIVE_URL}: {_one_line(error)}; {_BY_HAND}"
-        ) from error
+        reason = prepared.one_line(error)
+        raise InputError(f"cannot download {ARCHIVE_URL}: {reason}; {_BY_HAND}") from error
     except (download_manager.NonMatchingChecksumError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{ARCHIVE_URL} is not the published archive: {_one_line(error)}; {_BY_HAND}"
+            f"{ARCHIVE_URL} is not the published archive: {prepared.one_line(error)}; {_BY_HAND}"
         ) from error
-    finally:
-        downloader.MAX_RETRIES = tries
-
-
-def _prepared_examples(builder) -> Iterator[dict]:
-    """The examples of a prepared dataset, with encoded images."""
-    from tensorflow_datasets.core.decode import SkipDecoding
-
-    decoders = {"image": SkipDecoding()}
-    if builder.info.file_format.value != "tfrecord":
-        yield from builder.as_data_source("train", decoders=decoders)
-        return
-    # TFRecord is what earlier preparations with TensorFlow wrote.
-    for path in builder.info.splits["train"].filepaths:
-        for record in _tfrecords(Path(path)):
-            yield builder.info.features.deserialize_example_np(record, decoders=decoders)
-
-
-def _tfrecords(path: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file: each is 8 bytes length, 4 bytes CRC, content, 4 bytes CRC."""
-    content = path.read_bytes()
-    position = 0
-    while position < len(content):
-        length = int.from_bytes(content[position : position + 8], "little")
-        start, position = position + 12, position + 16 + length
-        if position > len(content):
-            raise OSError(f"{path.name} is cut short")
-        yield content[start : start + length]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -159,6 +159,12 @@ def decode(
     return decoded.pixels
 
 
+def fit_image(image: Image.Image, size: int | tuple[int, int]) -> Image.Image:
+    """The image cropped and resized as `decode` describes, to a side or to (height, width)."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+
+
 def printable(name: str) -> str:
     """The name on one line of valid text: what cannot be printed is escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
@@ -274,8 +280,7 @@ def _fit(image: Image.Image, size: int | tuple[int, int] | None, white_is_zero: 
     rgb, bits = _to_rgb(image, white_is_zero)
     found = (rgb.height, rgb.width)
     if size is not None:
-        height, width = (size, size) if isinstance(size, int) else size
-        rgb = ImageOps.fit(rgb, (width, height), Image.Resampling.LANCZOS)
+        rgb = fit_image(rgb, size)
     return Decoded(np.array(rgb), bits=bits, size=found)
 
 

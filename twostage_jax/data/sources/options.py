@@ -21,8 +21,9 @@ class SourceOptions:
     """
 
     data_dir: Path | None = None
-    """`folder`: the folder of class folders. `colorectal_histology`: the unpacked Zenodo archive,
-    or the data dir of TensorFlow Datasets (None: its default). `digits`: must be None."""
+    """`folder`: the folder of class folders. `npz`: the file. `tfds:NAME`: the data dir of
+    TensorFlow Datasets (None: its default). `colorectal_histology`: the same, or the unpacked
+    Zenodo archive. `digits`: must be None."""
     image_size: int | None = None
     """Side of the square images, in pixels. None: the size that they have; 32 for `digits`."""
     images_per_class: int | None = None

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from twostage_jax.data.folds import Splitting
 from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS, partition_keys
 from twostage_jax.study.approaches import PAPER
 from twostage_jax.study.record import Record, RecordKey
@@ -56,6 +57,7 @@ def why_not_comparable(
         "the data set": settings.get("dataset") == "colorectal_histology"
         and list(class_counts) == [625] * 8,
         "the image size": list(settings.get("image_size", ())) == [150, 150],
+        "the folds": all(settings[name] == its for name, its in Splitting().all_settings.items()),
         "the initial weights": settings.get("weights", "random") != "random",
         "the partitions and approaches that are done": done == its_records,
         "the balance of the test folds": test == "imbalanced",
