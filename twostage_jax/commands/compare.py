@@ -23,6 +23,7 @@ from twostage_jax.commands.options import (
     command_line,
     data_name,
     find_data,
+    optional,
     parse,
     read_data,
     start_device,
@@ -47,8 +48,8 @@ SPLITS = 5
 APPROACHES = (*PAPER, "post_prior")
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(Training, Reading):
     """Compares approaches on the classes as they are, by cross-validation.
 
     It makes a page and recommends one. The same command again resumes where it stopped.
@@ -57,21 +58,19 @@ class Options:
     """
 
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
-    """Folder of class folders, NumPy archive (.npz), tfds:NAME or digits"""
-    training: tyro.conf.OmitArgPrefixes[Training]
-    approaches: tuple[str, ...] = APPROACHES
-    """Names: baseline, is_S (sampler S on images), fs_S (features), ts_S_T, post_prior."""
-    splits: int | None = None
-    """Parts that are tested in turn: 5, or as many as the smallest class allows."""
-    groups: str | None = None
-    """Keep groups (patients) together: a regular expression on names, or a CSV."""
-    reading: tyro.conf.OmitArgPrefixes[Reading] = dataclasses.field(default_factory=Reading)
-    output: Path | None = None
-    """Folder of records, tables and page; results/compare-DATA by default."""
+    """Folder of class folders, .npz, tfds:NAME or digits"""
+    approaches: Annotated[tuple[str, ...], optional("NAMES")] = APPROACHES
+    """baseline, is_S (sampler S on images), fs_S (on features), ts_S_T, post_prior."""
+    splits: Annotated[int | None, optional("N")] = None
+    """Parts to test in turn; by default 5, or what the smallest class allows."""
+    groups: Annotated[str | None, optional("RULE")] = None
+    """Keeps groups together: a regular expression on names, or a CSV."""
+    output: Annotated[Path | None, optional("PATH")] = None
+    """Folder of records, tables and page; by default results/compare-DATA."""
     checkpoints: Path = Path("checkpoints")
-    """Folder of weights, of training in flight and of compiled programs."""
-    members: int | None = None
-    """Networks trained at a time; as many as suit the device by default."""
+    """Folder of weights, checkpoints and programs."""
+    members: Annotated[int | None, optional("N")] = None
+    """Networks at a time; by default what suits the device."""
     device: Device = "auto"
     """Where to train."""
 
@@ -113,9 +112,9 @@ def compare(arguments: Sequence[str]) -> int:
 
 def fit_command(options: Options) -> str:
     """The command that fits an approach on all images, with `{approach}` in place of its name."""
-    reading, usual = vars(options.reading), vars(Reading())
+    reading, usual = options.reading, Reading().reading
     arguments = [options.data, "--output", f"{data_name(options.data)}.model"]
-    arguments += ["--approach", "APPROACH", *options.training.to_arguments()]
+    arguments += ["--approach", "APPROACH", *options.to_arguments()]
     for name, own in reading.items():
         if own != usual[name]:
             arguments += [option_name(name), str(own)]
@@ -144,11 +143,11 @@ def make_study(console: Console, options: Options) -> Study:
         InputError: they cannot be had, the classes are balanced or too small, or the options ask
             for more than data and device can hold.
     """
-    training, protocol = options.training, options.training.protocol
-    require_memory(protocol, training.image_size, option_name)
+    protocol = options.protocol
+    require_memory(protocol, options.image_size, option_name)
     assert options.output is not None, "see `_with_paths`"
     own_folders = (options.output, options.checkpoints)
-    image_set = read_data(options.data, training, options.reading, own_folders)
+    image_set = read_data(options.data, options.image_size, options, own_folders)
     require_batch(protocol, len(image_set), option_name)
     counts = image_set.class_counts
     if counts.max() - counts.min() <= 1:
@@ -164,7 +163,7 @@ def make_study(console: Console, options: Options) -> Study:
         image_set,
         find_data(options.data)[0],
         protocol,
-        load_weights(protocol.network, training.weights, protocol.width, cache),
+        load_weights(protocol.network, options.weights, protocol.width, cache),
         Scope((ORIGINAL,), (1.0,), splitting.splits, approaches),
         output=options.output,
         checkpoints=options.checkpoints / "training",
@@ -178,7 +177,7 @@ def _split(console: Console, options: Options, image_set: ImageSet) -> Splitting
         console.print(f"groups: {len(set(groups))}, each in one split")
     splits = options.splits
     if splits is None:
-        splits = most_splits(image_set, groups, seed=options.training.seed, wanted=SPLITS)
+        splits = most_splits(image_set, groups, seed=options.seed, wanted=SPLITS)
         if splits < SPLITS:
             console.print(
                 f"{splits} splits instead of {SPLITS}: the smallest class or its groups allow no "

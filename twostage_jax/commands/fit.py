@@ -20,6 +20,7 @@ from twostage_jax.commands.options import (
     Device,
     Reading,
     Training,
+    optional,
     parse,
     read_data,
     start_device,
@@ -34,8 +35,8 @@ from twostage_jax.training.bounds import option_name
 PROGRAM = "python -m twostage_jax fit"
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(Training, Reading):
     """Trains one approach on all images and saves the model.
 
     Without --approach, it is the one that compare recommends, with the options of compare.
@@ -44,17 +45,15 @@ class Options:
     """
 
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
-    """Folder of class folders, NumPy archive (.npz), tfds:NAME or digits"""
+    """Folder of class folders, .npz, tfds:NAME or digits"""
     output: Path
     """Folder of the model, which is made."""
-    training: tyro.conf.OmitArgPrefixes[Training]
-    approach: str | None = None
-    """Name of the approach, such as baseline, is_smote or ts_smote_rus."""
-    compared: Path | None = None
-    """Folder that compare wrote; results/compare-DATA by default."""
+    approach: Annotated[str | None, optional("NAME")] = None
+    """The approach, such as baseline or ts_smote_rus."""
+    compared: Annotated[Path | None, optional("PATH")] = None
+    """Folder that compare wrote; by default results/compare-DATA."""
     force: bool = False
     """Replace a model that is there."""
-    reading: tyro.conf.OmitArgPrefixes[Reading] = dataclasses.field(default_factory=Reading)
     device: Device = "auto"
     """Where to train."""
 
@@ -85,14 +84,14 @@ def fit(arguments: Sequence[str]) -> int:
     approach = find(options.approach)
     output = user_path(options.output, "--output")
     require_free(output, options.force)  # before the work
-    require_memory(options.training.protocol, options.training.image_size, option_name)
-    image_set = read_data(options.data, options.training, options.reading, (output,))
+    require_memory(options.protocol, options.image_size, option_name)
+    image_set = read_data(options.data, options.image_size, options, (output,))
     console.print(f"images: {image_set!r}")
     model = TwoStageClassifier(
         approach=approach.name,
         device=None if options.device == "auto" else options.device,
         verbose=True,
-        **options.training.parameters,
+        **options.parameters,
     )
     started = time.perf_counter()
     with out_of_memory_as_input_error("lower --batch-size or --image-size"):

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import jax
 import tyro
@@ -24,7 +24,33 @@ from twostage_jax.training.protocol import Protocol
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 
 
-@dataclasses.dataclass(frozen=True)
+def optional(metavar: str) -> Any:
+    """Marks an option whose help says what it is by default."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+_Count = Annotated[int, tyro.conf.arg(metavar="N")]
+_Duplicates = Annotated[Literal["keep", "drop", "error"] | None, optional("WHAT")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How to read images."""
+
+    max_pixels: _Count = MAX_PIXELS
+    """The most pixels that an image file may have."""
+    on_unreadable: Literal["error", "skip"] = "error"
+    """What to do with unreadable files."""
+    duplicates: _Duplicates = None
+    """keep, drop or error; by default keep, and error if in two classes."""
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """These fields of `SourceOptions`."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Reading)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
     """How to train."""
 
@@ -33,80 +59,64 @@ class Training:
     width: float = 1.0
     """Width multiplier of the network's channels."""
     weights: str = "imagenet"
-    """imagenet (downloaded once), random, or one of Keras's *_no_top.h5 files."""
-    image_size: int = 150
-    """Side of the squares in pixels that images are fitted to."""
-    epochs: int = 20
+    """imagenet (downloaded once), random, or a *_no_top.h5 file of Keras."""
+    image_size: _Count = 150
+    """Side of the squares, in pixels, that images are fitted to."""
+    epochs: _Count = 20
     """Epochs of stage 1."""
-    head_epochs: int | None = None
-    """Epochs of stage 2; as many by default."""
-    batch_size: int = 32
+    head_epochs: Annotated[int | None, optional("N")] = None
+    """Epochs of stage 2; by default as many."""
+    batch_size: _Count = 32
     """Samples per step."""
-    learning_rate: float = 1e-4
+    learning_rate: Annotated[float, tyro.conf.arg(metavar="X")] = 1e-4
     """Step size of RMSprop."""
-    bn_momentum: float = 0.99
+    bn_momentum: Annotated[float, tyro.conf.arg(metavar="X")] = 0.99
     """Momentum of batch statistics; 0.9 for random weights."""
-    k_neighbors: int = 5
-    """Neighbors of over-samplers; fewer than the smallest class has images."""
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    """Precision of products and activations."""
-    seed: int = 0
+    k_neighbors: _Count = 5
+    """Neighbors of over-samplers, below the smallest class's size."""
+    precision: Annotated[Literal["float32", "tf32", "bfloat16"], tyro.conf.arg(metavar="NAME")] = (
+        "float32"
+    )
+    """Precision of products: float32, tf32 or bfloat16."""
+    seed: _Count = 0
     """Seed of every random stream."""
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """These fields."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Training)}
 
     @property
     def protocol(self) -> Protocol:
         """The protocol of a study."""
-        return Protocol(**{name: own for name, own in vars(self).items() if name in _IN_PROTOCOL})
+        known = {field.name for field in dataclasses.fields(Protocol)}
+        return Protocol(**{name: own for name, own in self.training.items() if name in known})
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters of `TwoStageClassifier`."""
-        own = dict(vars(self))
+        own = self.training
         own["random_state"] = own.pop("seed")
         own["weights"] = None if self.weights == "random" else self.weights
         return own
 
     def to_arguments(self) -> list[str]:
         """A command line that gives the same, whatever the device."""
-        usual = Training()
+        usual = Training().training
         always = ("width", "image_size", "epochs", "weights")
         arguments = []
-        for name, own in vars(self).items():
-            if name in always or own != getattr(usual, name):
+        for name, own in self.training.items():
+            if name in always or own != usual[name]:
                 arguments += [option_name(name), str(own)]
         return arguments
 
-    def require_valid(self) -> None:
-        """Checks the values.
-
-        Raises:
-            InputError: one is not valid.
-        """
-        require_valid(self.protocol, option_name)
-        require_image_size(self.protocol, self.image_size, option_name)
-        if self.image_size > _LARGEST:
-            raise InputError(
-                f"--image-size {self.image_size} found, at most {_LARGEST} expected; lower it"
-            )
-
 
 _LARGEST = 4096  # pixels
-_IN_PROTOCOL = {field.name for field in dataclasses.fields(Protocol)}
 
 ON_CPU = Training(width=0.25, image_size=96, epochs=10)
 """The default on a CPU, where the paper's network takes hours."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """How to read images."""
-
-    max_pixels: int = MAX_PIXELS
-    """The most pixels that an image file may have."""
-    on_unreadable: Literal["error", "skip"] = "error"
-    """What to do with files that cannot be read."""
-    duplicates: Literal["keep", "drop", "error"] | None = None
-    """What to do with equal pictures; by default an error if in two classes."""
+Options = TypeVar("Options", bound=Training)
 
 
 def start_device(arguments: Sequence[str]) -> Training:
@@ -126,11 +136,13 @@ def start_device(arguments: Sequence[str]) -> Training:
     return ON_CPU if jax.default_backend() == "cpu" else Training()
 
 
-def parse(kind: type, program: str, arguments: Sequence[str], training: Training) -> Any:
+def parse(
+    kind: type[Options], program: str, arguments: Sequence[str], training: Training
+) -> Options:
     """Reads a command's options.
 
     Args:
-        kind: a dataclass with a field `training`.
+        kind: of the options.
         program: the command's name, for its help.
         arguments: of the command line.
         training: the default on this device.
@@ -143,18 +155,20 @@ def parse(kind: type, program: str, arguments: Sequence[str], training: Training
         field.name: tyro.MISSING
         for field in dataclasses.fields(kind)
         if field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-        and field.name != "training"
     }
-    default = kind(training=training, **missing)
+    default = kind(**training.training, **missing)
     config = (tyro.conf.FlagCreatePairsOff,)
     options = tyro.cli(kind, prog=program, args=arguments, default=default, config=config)
-    weights = options.training.weights
-    if weights.startswith("~"):
-        weights = str(user_path(Path(weights), "--weights"))
-    training = dataclasses.replace(options.training, weights=weights)
-    training.require_valid()
-    return dataclasses.replace(options, training=training)
+    if options.weights.startswith("~"):
+        weights = str(user_path(Path(options.weights), "--weights"))
+        options = dataclasses.replace(options, weights=weights)
+    require_valid(options.protocol, option_name)
+    require_image_size(options.protocol, options.image_size, option_name)
+    if options.image_size > _LARGEST:
+        raise InputError(
+            f"--image-size {options.image_size} found, at most {_LARGEST} expected; lower it"
+        )
+    return options
 
 
 def find_data(data: str) -> tuple[str, Path | None]:
@@ -182,13 +196,13 @@ def data_name(data: str) -> str:
 
 
 def read_data(
-    data: str, training: Training, reading: Reading, leave_out: tuple[Path, ...] = ()
+    data: str, image_size: int, reading: Reading, leave_out: tuple[Path, ...] = ()
 ) -> ImageSet:
     """Reads the images.
 
     Args:
         data: as for `find_data`.
-        training: says to which size images are fitted.
+        image_size: side of the squares that images are fitted to.
         reading: says what to do with files that are not as expected.
         leave_out: folders that are no classes.
 
@@ -197,7 +211,7 @@ def read_data(
     """
     source, path = find_data(data)
     options = SourceOptions(
-        data_dir=path, image_size=training.image_size, leave_out=leave_out, **vars(reading)
+        data_dir=path, image_size=image_size, leave_out=leave_out, **reading.reading
     )
     return find_source(source)(options)
 

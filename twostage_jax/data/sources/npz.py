@@ -15,7 +15,7 @@ from jaxtyping import Int32, UInt8
 from PIL import Image
 
 from twostage_jax.data.image_set import ImageSet
-from twostage_jax.data.sources.decode import list_names, printable
+from twostage_jax.data.sources.decode import fit_image, list_names, printable
 from twostage_jax.data.sources.duplicates import settle_duplicates
 from twostage_jax.data.sources.options import SourceOptions
 from twostage_jax.support.errors import InputError
