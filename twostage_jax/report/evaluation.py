@@ -65,25 +65,13 @@ def write_evaluation(
             f"{probabilities.shape} for {classes} classes; expected one of each per image and one "
             "column per class; pass all of the same images and model"
         )
-    target = Path(os.path.realpath(folder))
     predicted = probabilities.argmax(axis=1)
     matrix = confusion_matrix(labels, predicted, classes)
-    calibration = calibrate(probabilities, labels)
     titles = class_titles(class_names)
-    bins = {"model": bin_samples(probabilities, labels)}
     with style.quiet():
-        blocks: list[Block] = [
-            *_absent(matrix, titles),
-            _scores(bootstrap_scores(matrix)),
-            _classes(matrix, titles),
-            _confusion(matrix, titles),
-            _calibration(calibration),
-            reliability.picture(bins, {"model": _LOOK}),
-            reliability.bins_table(bins, {"model": "this model"}),
-        ]
         files = render_page(
             [
-                Section("scores", "Scores", blocks),
+                Section("scores", "Scores", _blocks(matrix, titles, labels, probabilities)),
                 Section("model", "Model and images", [_facts(model, source)]),
             ],
             kind="model",
@@ -92,8 +80,27 @@ def write_evaluation(
             f"{matrix.trace():,} predicted right",
         )
     files["predictions.csv"] = _predictions(titles, labels, probabilities, names)
+    target = Path(os.path.realpath(folder))
     publish(target, encode(files))
     return target / "index.html"
+
+
+def _blocks(
+    matrix: Matrix,
+    titles: Sequence[str],
+    labels: Integer[np.ndarray, "n"],
+    probabilities: Float[np.ndarray, "n classes"],
+) -> list[Block]:
+    bins = {"model": bin_samples(probabilities, labels)}
+    return [
+        *_absent(matrix, titles),
+        _scores(bootstrap_scores(matrix)),
+        _classes(matrix, titles),
+        _confusion(matrix, titles),
+        _calibration(calibrate(probabilities, labels)),
+        reliability.picture(bins, {"model": _LOOK}),
+        reliability.bins_table(bins, {"model": "this model"}),
+    ]
 
 
 def _absent(matrix: Matrix, titles: Sequence[str]) -> list[Notice]:

@@ -7,10 +7,12 @@ from matplotlib.figure import Figure
 
 from twostage_jax.evaluation.calibration import BINS, Bins, bin_samples, calibrate, pool
 from twostage_jax.report import style
-from twostage_jax.report.blocks import Block, Notice, Picture, make_table
+from twostage_jax.report.blocks import Block, Notice, Picture, Table, make_table
 from twostage_jax.report.looks import Look
 from twostage_jax.report.results import Results
 from twostage_jax.study.approaches import FAMILIES
+
+HEADINGS = {"log_loss": "Log loss", "brier": "Brier score", "ece": "ECE"}
 
 FEWEST = 10
 """A bin with fewer samples is left out of the diagram: its accuracy is mostly chance."""
@@ -55,9 +57,6 @@ def blocks(results: Results) -> list[Block]:
     ]
 
 
-HEADINGS = {"log_loss": "Log loss", "brier": "Brier score", "ece": "ECE"}
-
-
 def picture(bins: Mapping[str, Bins], looks: Mapping[str, Look]) -> Picture:
     """Returns the reliability diagram of approaches, or of one model."""
     return Picture(
@@ -70,7 +69,7 @@ def picture(bins: Mapping[str, Bins], looks: Mapping[str, Look]) -> Picture:
     )
 
 
-def bins_table(bins: Mapping[str, Bins], titles: Mapping[str, str]):
+def bins_table(bins: Mapping[str, Bins], titles: Mapping[str, str]) -> Table:
     """Returns the bins of the reliability diagram as a folded table, empty ones left out."""
     rows = [
         (name, titles[name], i / BINS, (i + 1) / BINS, confidence, accuracy, count)
