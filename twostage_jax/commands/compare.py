@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -23,7 +22,6 @@ from twostage_jax.commands.options import (
     command_line,
     data_name,
     find_data,
-    optional,
     parse,
     read_data,
     start_device,
@@ -57,19 +55,20 @@ class Options(Training, Reading):
     Example: python -m twostage_jax compare cells/ --groups 'patient(\\d+)'
     """
 
-    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
+    data: tyro.conf.Positional[str]
     """Folder of class folders, .npz, tfds:NAME or digits"""
-    approaches: Annotated[tuple[str, ...], optional("NAMES")] = APPROACHES
-    """baseline, is_S (sampler S on images), fs_S (on features), ts_S_T, post_prior."""
-    splits: Annotated[int | None, optional("N")] = None
-    """Parts to test in turn; by default 5, or what the smallest class allows."""
-    groups: Annotated[str | None, optional("RULE")] = None
-    """Keeps groups together: a regular expression on names, or a CSV."""
-    output: Annotated[Path | None, optional("PATH")] = None
+    approaches: tuple[str, ...] = APPROACHES
+    """baseline, is_S (sampler S on images), fs_S (on features), ts_S_T, post_prior; by default the
+    paper's nine and post_prior."""
+    splits: int | None = None
+    """Parts to test in turn; by default 5, or as many as the smallest class allows."""
+    groups: str | None = None
+    """Keeps groups, such as patients, together: a regular expression on names, or a CSV file."""
+    output: Path | None = None
     """Folder of records, tables and page; by default results/compare-DATA."""
     checkpoints: Path = Path("checkpoints")
     """Folder of weights, checkpoints and programs."""
-    members: Annotated[int | None, optional("N")] = None
+    members: int | None = None
     """Networks at a time; by default what suits the device."""
     device: Device = "auto"
     """Where to train."""

@@ -13,6 +13,7 @@ from jaxtyping import Int32
 from rich.console import Console
 
 from twostage_jax.commands.ending import run_command
+from twostage_jax.commands.help import print_help
 from twostage_jax.commands.saved_model import (
     Device,
     ModelArgument,
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str], *, leave: bool = False) -> int:
     Raises:
         SystemExit: for `--help`, or an option that does not exist.
     """
+    print_help(Options, PROGRAM, arguments)
     options = tyro.cli(
         Options, prog=PROGRAM, args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
     )

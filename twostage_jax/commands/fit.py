@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -20,7 +19,6 @@ from twostage_jax.commands.options import (
     Device,
     Reading,
     Training,
-    optional,
     parse,
     read_data,
     start_device,
@@ -44,13 +42,13 @@ class Options(Training, Reading):
     Example: python -m twostage_jax fit cells/ --output cells.model --approach ts_smote_rus
     """
 
-    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
+    data: tyro.conf.Positional[str]
     """Folder of class folders, .npz, tfds:NAME or digits"""
     output: Path
     """Folder of the model, which is made."""
-    approach: Annotated[str | None, optional("NAME")] = None
+    approach: str | None = None
     """The approach, such as baseline or ts_smote_rus."""
-    compared: Annotated[Path | None, optional("PATH")] = None
+    compared: Path | None = None
     """Folder that compare wrote; by default results/compare-DATA."""
     force: bool = False
     """Replace a model that is there."""

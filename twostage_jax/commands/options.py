@@ -7,12 +7,13 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import tyro
 
-from twostage_jax.commands.device import fix_numerics, use_accelerator
+from twostage_jax.commands.device import ACCELERATORS, fix_numerics, use_accelerator
+from twostage_jax.commands.help import print_help
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.sources import SOURCES, find_source
 from twostage_jax.data.sources.options import MAX_PIXELS, SourceOptions
@@ -24,25 +25,16 @@ from twostage_jax.training.protocol import Protocol
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 
 
-def optional(metavar: str) -> Any:
-    """Marks an option whose help says what it is by default."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
-
-
-_Count = Annotated[int, tyro.conf.arg(metavar="N")]
-_Duplicates = Annotated[Literal["keep", "drop", "error"] | None, optional("WHAT")]
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
     """How to read images."""
 
-    max_pixels: _Count = MAX_PIXELS
+    max_pixels: int = MAX_PIXELS
     """The most pixels that an image file may have."""
     on_unreadable: Literal["error", "skip"] = "error"
     """What to do with unreadable files."""
-    duplicates: _Duplicates = None
-    """keep, drop or error; by default keep, and error if in two classes."""
+    duplicates: Literal["keep", "drop", "error"] | None = None
+    """What to do with equal pictures; by default keep, or error if in two classes."""
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -59,26 +51,24 @@ class Training:
     width: float = 1.0
     """Width multiplier of the network's channels."""
     weights: str = "imagenet"
-    """imagenet (downloaded once), random, or a *_no_top.h5 file of Keras."""
-    image_size: _Count = 150
+    """imagenet, random, or a *_no_top.h5 file of Keras."""
+    image_size: int = 150
     """Side of the squares, in pixels, that images are fitted to."""
-    epochs: _Count = 20
+    epochs: int = 20
     """Epochs of stage 1."""
-    head_epochs: Annotated[int | None, optional("N")] = None
+    head_epochs: int | None = None
     """Epochs of stage 2; by default as many."""
-    batch_size: _Count = 32
+    batch_size: int = 32
     """Samples per step."""
-    learning_rate: Annotated[float, tyro.conf.arg(metavar="X")] = 1e-4
+    learning_rate: float = 1e-4
     """Step size of RMSprop."""
-    bn_momentum: Annotated[float, tyro.conf.arg(metavar="X")] = 0.99
+    bn_momentum: float = 0.99
     """Momentum of batch statistics; 0.9 for random weights."""
-    k_neighbors: _Count = 5
+    k_neighbors: int = 5
     """Neighbors of over-samplers, below the smallest class's size."""
-    precision: Annotated[Literal["float32", "tf32", "bfloat16"], tyro.conf.arg(metavar="NAME")] = (
-        "float32"
-    )
-    """Precision of products: float32, tf32 or bfloat16."""
-    seed: _Count = 0
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Precision of products and activations."""
+    seed: int = 0
     """Seed of every random stream."""
 
     @property
@@ -131,7 +121,7 @@ def start_device(arguments: Sequence[str]) -> Training:
     parser.add_argument("--device", default="auto")
     known, _ = parser.parse_known_args(arguments)
     fix_numerics()
-    if known.device in Device.__args__:  # tyro says what is wrong with others
+    if known.device in ACCELERATORS:  # tyro says what is wrong with others
         use_accelerator(known.device, option="--device")
     return ON_CPU if jax.default_backend() == "cpu" else Training()
 
@@ -157,6 +147,7 @@ def parse(
         if field.default is dataclasses.MISSING
     }
     default = kind(**training.training, **missing)
+    print_help(kind, program, arguments, default)
     config = (tyro.conf.FlagCreatePairsOff,)
     options = tyro.cli(kind, prog=program, args=arguments, default=default, config=config)
     if options.weights.startswith("~"):

@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 
 from twostage_jax.commands.ending import run_command
+from twostage_jax.commands.help import print_help
 from twostage_jax.commands.saved_model import (
     Device,
     ModelArgument,
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str], *, leave: bool = False) -> int:
     Raises:
         SystemExit: for `--help`, or an option that does not exist.
     """
+    print_help(Options, PROGRAM, arguments)
     options = tyro.cli(
         Options, prog=PROGRAM, args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
     )
