@@ -36,7 +36,7 @@ def parse_groups(spec: str) -> re.Pattern[str] | Path:
         return re.compile(spec)
     except (re.error, RecursionError, OverflowError) as error:
         raise InputError(
-            f"--groups {printable(spec)[:80]!r} is neither a file nor a regular expression "
+            f"--groups '{printable(spec)[:80]}' is neither a file nor a regular expression "
             f"({printable(str(error))}); {_EXAMPLE}"
         ) from None
 
@@ -73,7 +73,7 @@ def _from_names(pattern: re.Pattern[str], image_set: ImageSet) -> tuple[str, ...
     missing = [name for name, own in zip(image_set.names, ids, strict=True) if not own]
     if missing:
         raise InputError(
-            f"--groups {printable(pattern.pattern)[:80]!r} finds no id in the names of "
+            f"--groups '{printable(pattern.pattern)[:80]}' finds no id in the names of "
             f"{len(missing)} of {len(ids)} images: {list_names(missing)}; {_EXAMPLE}, or the path "
             "of a CSV file"
         )
