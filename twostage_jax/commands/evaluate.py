@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -16,7 +16,6 @@ from twostage_jax.commands.ending import run_command
 from twostage_jax.commands.help import print_help
 from twostage_jax.commands.saved_model import (
     Device,
-    ModelArgument,
     Prior,
     load_model,
     out_of_memory,
@@ -33,10 +32,6 @@ from twostage_jax.support.files import user_path
 
 PROGRAM = "python -m twostage_jax evaluate"
 
-_Folder = Annotated[
-    tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")
-]
-
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -45,9 +40,9 @@ class Options:
     Example: python -m twostage_jax evaluate cells.model held-out/ --output evaluation/
     """
 
-    model: ModelArgument
+    model: tyro.conf.Positional[Path]
     """Folder of the model, as the command fit writes it"""
-    folder: _Folder
+    folder: tyro.conf.Positional[Path]
     """Folder with one sub-folder per class, called as the model's classes"""
 
     output: Path = Path("evaluation")

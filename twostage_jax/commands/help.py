@@ -38,7 +38,9 @@ def help_text(kind: type, program: str, default: Any = None) -> str:
     """What `print_help` prints."""
     hints, texts = typing.get_type_hints(kind, include_extras=True), _field_texts(kind)
     positional, options = [], []
-    for field in dataclasses.fields(kind):
+    own = inspect.get_annotations(kind)
+    # The command's own options come first, then those that it shares with others.
+    for field in sorted(dataclasses.fields(kind), key=lambda field: field.name not in own):
         value = getattr(default, field.name, field.default)
         text = texts[field.name].rstrip(".")
         if tyro.conf.Positional[Any].__metadata__[0] in getattr(
@@ -50,7 +52,7 @@ def help_text(kind: type, program: str, default: Any = None) -> str:
         metavar = _metavar(hints[field.name])
         if value in (dataclasses.MISSING, tyro.MISSING):
             text += " (required)"
-        elif value not in (None, False) and not isinstance(value, tuple):
+        elif value is not None and not isinstance(value, bool | tuple):
             text += f" ({value})"
         options.append((f"--{field.name.replace('_', '-')} {metavar}".strip(), text))
     usage = " ".join([f"usage: {program} [OPTIONS]", *(name for name, _ in positional)])

@@ -141,15 +141,9 @@ def parse(
         InputError: a value is not valid.
         SystemExit: `--help`, or an option that does not exist.
     """
-    missing = {
-        field.name: tyro.MISSING
-        for field in dataclasses.fields(kind)
-        if field.default is dataclasses.MISSING
-    }
-    default = kind(**training.training, **missing)
-    print_help(kind, program, arguments, default)
-    config = (tyro.conf.FlagCreatePairsOff,)
-    options = tyro.cli(kind, prog=program, args=arguments, default=default, config=config)
+    print_help(kind, program, arguments, training)
+    given = [*training.to_arguments(), *arguments]  # of two values of an option, the last counts
+    options = tyro.cli(kind, prog=program, args=given, config=(tyro.conf.FlagCreatePairsOff,))
     if options.weights.startswith("~"):
         weights = str(user_path(Path(options.weights), "--weights"))
         options = dataclasses.replace(options, weights=weights)

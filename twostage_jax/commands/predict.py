@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import tyro
 from rich.console import Console
@@ -17,7 +17,6 @@ from twostage_jax.commands.ending import run_command
 from twostage_jax.commands.help import print_help
 from twostage_jax.commands.saved_model import (
     Device,
-    ModelArgument,
     Prior,
     load_model,
     out_of_memory,
@@ -33,11 +32,6 @@ from twostage_jax.support.files import open_atomically, user_path
 
 PROGRAM = "python -m twostage_jax predict"
 
-_Paths = Annotated[
-    tyro.conf.Positional[tuple[str, ...]],
-    tyro.conf.arg(metavar="[PATHS ...]", help_behavior_hint=""),
-]
-
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -48,9 +42,9 @@ class Options:
     Example: python -m twostage_jax predict cells.model new/ --output predictions.csv
     """
 
-    model: ModelArgument
+    model: tyro.conf.Positional[Path]
     """Folder of the model, as the command fit writes it"""
-    paths: _Paths = ()
+    paths: tyro.conf.Positional[tuple[str, ...]] = ()
     """Folders (searched deep) and image files. - or nothing: names from standard input"""
 
     output: str = "-"

@@ -3,18 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 from twostage_jax.prediction.stream import Model, file_size
 from twostage_jax.support.files import user_path
 
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 Prior = Literal["balanced"]
-ModelArgument = Annotated[
-    tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL", help_behavior_hint="")
-]
 
 
 def load_model(path: Path, device: Device, prior: Prior | None) -> Model:
