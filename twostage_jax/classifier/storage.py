@@ -4,6 +4,7 @@
 they are prepared, versions, a fingerprint of the training data and a checksum of the arrays.
 """
 
+import dataclasses
 import json
 import os
 import platform
@@ -156,7 +157,8 @@ def _read_description(folder: Path) -> dict:
 
 def _assemble(description: dict, arrays: dict[str, np.ndarray], kind: type, folder: Path) -> Any:
     settings = complete_settings(description["protocol"])
-    protocol = Protocol(**settings)
+    names = [field.name for field in dataclasses.fields(Protocol)]
+    protocol = Protocol(**{name: settings[name] for name in names})
     require_valid(protocol)
     known = kind().get_params(deep=False)
     stated = description["parameters"]
