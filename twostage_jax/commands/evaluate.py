@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 from jaxtyping import Int32
 from rich.console import Console
+from sklearn.base import BaseEstimator
 
 from twostage_jax.commands.ending import run_command
 from twostage_jax.commands.help import print_help
@@ -24,8 +25,10 @@ from twostage_jax.commands.throughput import resized_text, show_throughput
 from twostage_jax.data.sources.decode import list_names
 from twostage_jax.data.sources.folder import Listing, list_images
 from twostage_jax.data.sources.options import MAX_PIXELS, SourceOptions
-from twostage_jax.evaluation.metrics import confusion_matrix, scores
+from twostage_jax.evaluation.image_bootstrap import bootstrap_scores
+from twostage_jax.evaluation.metrics import confusion_matrix
 from twostage_jax.evaluation.names import readable
+from twostage_jax.evaluation.statistics import CONFIDENCE
 from twostage_jax.prediction.stream import Model, Prediction, file_size, predict_files
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import user_path
@@ -107,7 +110,10 @@ def evaluate(options: Options) -> int:
     ]
     kept = [row for row, _ in found]
     labels = labels[kept]
-    _require_classes(labels, classes, "no image that can be read is left")
+    if absent := _absent(labels, classes):
+        console.print(
+            f"no images of class {list_names(absent)}: the means are over the other classes"
+        )
     probabilities = np.stack([own for _, own in found])
 
     from twostage_jax.report.evaluation import write_evaluation  # takes a while, as the model does
@@ -115,15 +121,16 @@ def evaluate(options: Options) -> int:
     page = write_evaluation(
         output,
         title=f"{Path(os.path.abspath(options.model)).name} on {listing.root_name}",
-        model=str(options.model),
+        model=_facts(options, model),
         class_names=classes,
         labels=labels,
         probabilities=probabilities,
         names=[listing.names[row] for row in kept],
         source=f"folder {listing.root_name}",
     )
-    scored = scores(confusion_matrix(labels, probabilities.argmax(axis=1), len(classes)))
-    print("  ".join(f"{name} {value:.4f}" for name, value in scored._asdict().items()))
+    matrix = confusion_matrix(labels, probabilities.argmax(axis=1), len(classes))
+    for name, (value, low, high) in bootstrap_scores(matrix).items():
+        print(f"{name:5}  {value:.4f}  ({CONFIDENCE:.0%} interval {low:.4f} to {high:.4f})")
     print(readable(str(page)))
     return 0
 
@@ -132,7 +139,7 @@ def labels_of(listing: Listing, classes: Sequence[str]) -> Int32[np.ndarray, " n
     """The model's label of each image.
 
     Raises:
-        InputError: a folder is no class of the model, or a class has no folder.
+        InputError: a folder is no class of the model.
     """
     if unknown := [name for name in listing.class_names if name not in classes]:
         raise InputError(
@@ -140,18 +147,25 @@ def labels_of(listing: Listing, classes: Sequence[str]) -> Int32[np.ndarray, " n
             f"folders called {list_names(classes)}: rename or move it"
         )
     labels = np.array([classes.index(name) for name in listing.class_names], np.int32)
-    labels = labels[listing.labels]
-    _require_classes(labels, classes, f"no folder in {listing.root}")
-    return labels
+    return labels[listing.labels]
 
 
-def _require_classes(labels: Int32[np.ndarray, " n"], classes: Sequence[str], lack: str) -> None:
+def _absent(labels: Int32[np.ndarray, " n"], classes: Sequence[str]) -> list[str]:
     counts = np.bincount(labels, minlength=len(classes))
-    if missing := [name for name, count in zip(classes, counts, strict=True) if not count]:
-        raise InputError(
-            f"{lack} for class {list_names(missing)}; expected images of each class of the model, "
-            "because scores are means over its classes: add some"
-        )
+    return [name for name, count in zip(classes, counts, strict=True) if not count]
+
+
+def _facts(options: Options, model: Model) -> dict[str, object]:
+    """What the page says of the model."""
+    height, width = file_size(model)
+    facts: dict[str, object] = {
+        "Model": options.model,
+        "Classes": ", ".join(map(str, model.classes_.tolist())),
+        "Images": f"{width} x {height} pixels",
+    }
+    if isinstance(model, BaseEstimator):
+        facts |= {f"Parameter {name}": own for name, own in model.get_params(deep=False).items()}
+    return facts
 
 
 def _new_folder(options: Options) -> Path:
