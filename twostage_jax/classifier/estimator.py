@@ -21,17 +21,11 @@ from twostage_jax.models.backbones import load_weights
 from twostage_jax.models.weights import Weights
 from twostage_jax.resampling.registry import SAMPLERS, make_sampler
 from twostage_jax.support.errors import InputError
-from twostage_jax.support.files import checksum, user_path
+from twostage_jax.support.files import checksum, user_cache, user_path
 from twostage_jax.training.bounds import require_image_size, require_valid
 from twostage_jax.training.protocol import Protocol
 
 _SAMPLERS = ("image_sampler", "feature_sampler")
-
-
-def weights_cache() -> Path:
-    """The folder of downloaded and of converted weights: `~/.cache/twostage_jax/weights`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "twostage_jax" / "weights"
 
 
 class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
@@ -236,7 +230,7 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
         source = "random" if self.weights is None else os.fspath(self.weights)
         if source.startswith("~"):
             source = str(user_path(Path(source), "weights"))
-        return load_weights(protocol.network, source, protocol.width, weights_cache())
+        return load_weights(protocol.network, source, protocol.width, user_cache() / "weights")
 
     def _require_device(self) -> None:
         found = jax.local_devices()[0].platform

@@ -38,7 +38,7 @@ from twostage_jax.study.approaches import PAPER, find
 from twostage_jax.study.jobs import Scope
 from twostage_jax.study.study import Study
 from twostage_jax.support.errors import InputError
-from twostage_jax.support.files import user_path
+from twostage_jax.support.files import user_cache, user_path
 from twostage_jax.training.bounds import option_name
 
 PROGRAM = "python -m twostage_jax compare"
@@ -67,7 +67,7 @@ class Options(Training, Reading):
     output: Path | None = None
     """Folder of records, tables and page; by default results/compare-DATA."""
     checkpoints: Path = Path("checkpoints")
-    """Folder of weights, checkpoints and programs."""
+    """Folder of the checkpoints of training in flight."""
     members: int | None = None
     """Networks at a time; by default what suits the device."""
     device: Device = "auto"
@@ -97,7 +97,7 @@ def compare(arguments: Sequence[str]) -> int:
     """Reads the options and the images, runs the study, and prints the recommendation."""
     options: Options = parse(Options, PROGRAM, arguments, start_device(arguments))
     options = _with_paths(options)
-    keep_programs(options.checkpoints / "compiled")
+    keep_programs(user_cache() / "compiled")
     console = Console(highlight=False, markup=False, soft_wrap=True)
     with out_of_memory_as_input_error(f"lower --members{AGAIN}"):
         study = make_study(console, options)
@@ -157,12 +157,11 @@ def make_study(console: Console, options: Options) -> Study:
         )
     splitting = _split(console, options, image_set)
     approaches = tuple(map(find, dict.fromkeys(options.approaches)))
-    cache = options.checkpoints / "weights"
     return Study(
         image_set,
         find_data(options.data)[0],
         protocol,
-        load_weights(protocol.network, options.weights, protocol.width, cache),
+        load_weights(protocol.network, options.weights, protocol.width, user_cache() / "weights"),
         Scope((ORIGINAL,), (1.0,), splitting.splits, approaches),
         output=options.output,
         checkpoints=options.checkpoints / "training",

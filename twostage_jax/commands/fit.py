@@ -13,7 +13,11 @@ from rich.console import Console
 from twostage_jax.classifier import TwoStageClassifier
 from twostage_jax.classifier.storage import require_free
 from twostage_jax.commands.compare import default_output
-from twostage_jax.commands.device import out_of_memory_as_input_error, require_memory
+from twostage_jax.commands.device import (
+    keep_programs,
+    out_of_memory_as_input_error,
+    require_memory,
+)
 from twostage_jax.commands.ending import run_command
 from twostage_jax.commands.options import (
     Device,
@@ -27,7 +31,7 @@ from twostage_jax.evaluation.recommendation import fit_command, recommend
 from twostage_jax.report.results import read_results
 from twostage_jax.study.approaches import find
 from twostage_jax.support.errors import InputError
-from twostage_jax.support.files import user_path
+from twostage_jax.support.files import user_cache, user_path
 from twostage_jax.training.bounds import option_name
 
 PROGRAM = "python -m twostage_jax fit"
@@ -72,6 +76,7 @@ def main(arguments: Sequence[str], *, leave: bool = False) -> int:
 def fit(arguments: Sequence[str]) -> int:
     """Reads the options and the images, and fits and saves the model."""
     default = start_device(arguments)
+    keep_programs(user_cache() / "compiled")
     options: Options = parse(Options, PROGRAM, arguments, default)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if options.approach is None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from twostage_jax.data.partition import ORIGINAL, PartitionKey
 from twostage_jax.study.jobs import Group, image_passes
 from twostage_jax.study.study import Study
 from twostage_jax.training.trainer import Advance
@@ -61,12 +60,7 @@ def run_and_show(
 
 def _title(group: Group) -> str:
     first, last = (
-        f"{_place(network.partition)} {network.stage1.sampler or 'no resampling'}"
+        f"{network.partition.title} {network.stage1.sampler or 'no resampling'}"
         for network in (group[0], group[-1])
     )
     return first if len(group) == 1 else f"{first} to {last} ({len(group)} networks)"
-
-
-def _place(key: PartitionKey) -> str:
-    made = "" if key.scenario == ORIGINAL else f"{key.scenario} ratio {key.ratio:g} "
-    return f"{made}fold {key.fold}"

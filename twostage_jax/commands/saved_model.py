@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from twostage_jax.prediction.stream import Model, file_size
-from twostage_jax.support.files import user_path
+from twostage_jax.support.files import user_cache, user_path
 
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 Prior = Literal["balanced"]
@@ -25,11 +25,12 @@ def load_model(path: Path, device: Device, prior: Prior | None) -> Model:
     """
     # They take seconds, in which a mistake in a command line has long been told.
     from twostage_jax.classifier import TwoStageClassifier
-    from twostage_jax.commands.device import fix_numerics, use_accelerator
+    from twostage_jax.commands.device import fix_numerics, keep_programs, use_accelerator
 
     path = user_path(path, "MODEL")
     fix_numerics()
     use_accelerator(device, option="--device")
+    keep_programs(user_cache() / "compiled")
     model = TwoStageClassifier.load(path)
     if prior is not None:
         model.set_params(prior=prior)

@@ -33,6 +33,12 @@ class PartitionKey(NamedTuple):
     ratio: float
     fold: int
 
+    @property
+    def title(self) -> str:
+        """For people: `linear ratio 10 fold 0`; of the data as they are, the fold alone."""
+        made = "" if self.scenario == ORIGINAL else f"{self.scenario} ratio {self.ratio:g} "
+        return f"{made}fold {self.fold}"
+
 
 class Partition(NamedTuple):
     """Rows of an image set, in ascending order.

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int32
 
 from twostage_jax.data.folds import Splitting
 from twostage_jax.data.image_set import ImageSet
-from twostage_jax.data.partition import Partition, PartitionKey, Partitions
+from twostage_jax.data.partition import ORIGINAL, Partition, PartitionKey, Partitions
 from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.resampling.registry import make_sampler
@@ -79,9 +79,10 @@ class Plans:
             try:
                 self._make(stage.sampler, number, 0).require_classes(names)
             except InputError as error:
+                made_rare = "" if partition.scenario == ORIGINAL else " or --ratios"
                 raise InputError(
-                    f"{approach.title} on {_title(partition)}: {error}; or lower --k-neighbors or "
-                    "--ratios"
+                    f"{approach.title} on {partition.title}: {error}; or lower --k-neighbors"
+                    f"{made_rare}, or leave the approach out (--approaches)"
                 ) from error
 
     def _plan_images(self, partition: PartitionKey, stage1: Stage1) -> Plan:
@@ -106,7 +107,7 @@ class Plans:
                 plan = sampler.plan(rows[:, None], labels)
         except (ValueError, RuntimeError) as error:
             raise InputError(
-                f"sampler '{stage1.sampler}' on the images of {_title(partition)}: {error}; or "
+                f"sampler '{stage1.sampler}' on the images of {partition.title}: {error}; or "
                 "leave out the approaches that use it"
             ) from error
         return plan.of_rows(rows)
@@ -141,7 +142,3 @@ class Plans:
     @cached_property
     def _neighbor_table(self):
         return rank_neighbors(self.image_set.images, self.image_set.labels)
-
-
-def _title(partition: PartitionKey) -> str:
-    return f"{partition.scenario} ratio {partition.ratio:g} fold {partition.fold}"

@@ -77,6 +77,12 @@ def open_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         unfinished.discard(temporary)
 
 
+def user_cache() -> Path:
+    """The folder of what can be had again, for all of a user's work: `~/.cache/twostage_jax`."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "twostage_jax"
+
+
 def user_path(path: Path, what: str) -> Path:
     """The path with `~` and `~user` expanded.
 
