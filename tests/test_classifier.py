@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from textures import textures
+from tiny_network import TINY
 
 from twostage_jax import SMOTE, RandomUnderSampler, TwoStageClassifier
 from twostage_jax.classifier import inputs
@@ -30,7 +32,7 @@ from twostage_jax.support.errors import InputError
 from twostage_jax.training.protocol import Protocol
 
 SMALL = {
-    "width": 0.1,
+    "network": TINY,
     "weights": None,
     "epochs": 2,
     "learning_rate": 1e-3,
@@ -85,7 +87,7 @@ def study(tmp_path_factory, image_set) -> Study:
     made = Study(
         image_set,
         "textures",
-        Protocol(width=0.1, epochs=2, learning_rate=1e-3, bn_momentum=0.9, head_epochs=3),
+        Protocol(network=TINY, epochs=2, learning_rate=1e-3, bn_momentum=0.9, head_epochs=3),
         None,
         Scope(("linear",), (1.0,), 1, tuple(map(find, NAMES))),
         output=folder / "out",
@@ -450,11 +452,13 @@ def test_a_model_loads_in_a_process_without_data_or_network(fitted, image_set, t
         "import socket, sys, numpy as np\n"
         "def refuse(*_, **__): raise AssertionError('network')\n"
         "socket.socket.connect = socket.create_connection = refuse\n"
+        "import tiny_network\n"
         "from twostage_jax import TwoStageClassifier\n"
         "found = TwoStageClassifier.load('m').predict_proba(np.load('x.npy'))\n"
         "np.save('y.npy', found)\n"
     )
-    environment = {"PYTHONPATH": str(__import__("pathlib").Path(__file__).parents[1])}
+    tests = Path(__file__).parent
+    environment = {"PYTHONPATH": f"{tests.parent}:{tests}"}
     environment |= {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "home")}
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
     found = np.load(tmp_path / "y.npy")

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from textures import textures
+from tiny_network import TINY
 
 from twostage_jax import TwoStageClassifier
 from twostage_jax.commands import compare, fit
@@ -19,7 +20,7 @@ from twostage_jax.study.folder import read_description, read_records
 from twostage_jax.support.errors import InputError
 
 SMALL = shlex.split(
-    "--width 0.1 --image-size 32 --weights random --epochs 2 --learning-rate 3e-3 "
+    "--network tiny --width 0.5 --image-size 32 --weights random --epochs 2 --learning-rate 3e-3 "
     "--bn-momentum 0.9 --k-neighbors 2 --splits 3 --approaches baseline is_ros fs_rus"
 )
 
@@ -75,7 +76,7 @@ def test_from_a_folder_to_predictions(run, tmp_path):
     approach = re.search(r"approach (\w+), as compare recommends", out)[1]
     assert f"--approach {approach} " in command
     model = TwoStageClassifier.load(tmp_path / "own.model")
-    assert (model.approach, model.width, model.epochs) == (approach, 0.1, 2)
+    assert (model.approach, model.network, model.width) == (approach, TINY, 0.5)
     assert model.image_shape_ == (32, 32, 3)
     assert model.classes_.tolist() == ["class0", "class1", "class2"]
     assert model.class_counts_.tolist() == [18, 12, 9]

@@ -54,7 +54,7 @@ sys.exit(main(sys.argv[1:]))
 
 SMALL = shlex.split(
     "--preset demo --accelerator cpu --images-per-class 20 --image-size 32 --epochs 1 --folds 1 "
-    "--ratios 4 --k-neighbors 2 --width 0.125 --output study "
+    "--ratios 4 --k-neighbors 2 --width 0.05 --output study "
     "--approaches baseline post_prior fs_last ts_last_tomek mine"
 )
 

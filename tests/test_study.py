@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from records import same_result
 from textures import textures
+from tiny_network import TINY
 
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.study import jobs
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[1]
 NINE = tuple(map(find, PAPER))
 # Small enough to train in seconds; the study does not care.
-PROTOCOL = Protocol(width=0.25, epochs=2, learning_rate=1e-3, k_neighbors=2)
+PROTOCOL = Protocol(network=TINY, epochs=2, learning_rate=1e-3, k_neighbors=2)
 SMALL = Scope(("half_minority",), (5.0,), 1, NINE)
 
 
@@ -210,7 +211,7 @@ def test_a_folder_of_other_settings_is_refused_and_of_another_scope_is_not(make,
     make(dataclasses.replace(SMALL, folds=2)).open("more folds")
     with pytest.raises(InputError, match=r"epochs is 2 there and 3 here.*--output"):
         make(epochs=3).open("other")
-    with pytest.raises(InputError, match=r"network is 'mobilenet_v1' there and 'mobilenet_v2'"):
+    with pytest.raises(InputError, match=r"network is 'tiny' there and 'mobilenet_v2'"):
         make(network="mobilenet_v2").open("other")
     with pytest.raises(InputError, match=r"images changed: as many in each class, with other pix"):
         make(image_set=textures(seed=1)).open("other images")
@@ -227,7 +228,7 @@ def test_a_setting_that_an_old_folder_lacks_means_the_default_of_its_day(make):
     study.open("first")
     path = study.folder.description
     fields = json.loads(path.read_text())
-    assert "network" not in fields["settings"]
+    assert not {"head_epochs", "splits", "groups"} & fields["settings"].keys()
     del fields["settings"]["epsilon_in_root"], fields["format"], fields["approaches"]
     path.write_text(json.dumps(fields))
     resumed = make(scope)

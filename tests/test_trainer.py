@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from textures import textures
+from tiny_network import TINY
 
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.support.streams import derive
@@ -39,7 +40,7 @@ def test_a_call_has_at_least_one_step_and_grows_at_most_fourfold(times):
 
 @pytest.fixture(scope="module")
 def trainer() -> Trainer:
-    own, protocol = textures(images_per_class=12), Protocol(width=0.125, epochs=1, batch_size=8)
+    own, protocol = textures(images_per_class=12), Protocol(network=TINY, epochs=1, batch_size=8)
     return Trainer(protocol, own.class_counts, own.images)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from tiny_network import TINY
 
 from twostage_jax.models.mobilenet_v1 import MobileNet
 from twostage_jax.resampling.plan import DevicePlan, Plan, epoch_batches
@@ -427,13 +428,14 @@ def test_memory_is_planned_from_shapes(features, one_at_a_time):
     assert state + features.nbytes < planned < 20 * (state + features.nbytes)
 
 
-def test_the_momentum_of_the_protocol_reaches_the_network(networks, images):
+def test_the_momentum_of_the_protocol_reaches_the_network(images):
     """Running means start from 0: with 0.5, after a step, they are half of the batch's."""
     means = []
     for value in (0.5, 0.0):
-        protocol = Protocol(**vars(PROTOCOL) | {"bn_momentum": value})
-        program = Lifted(Stages(protocol, CLASSES).train_network, sequential=True)
-        own, batches = alone(networks, 0), alone(make_batches(), 0)
+        stages = Stages(Protocol(network=TINY, bn_momentum=value), CLASSES)
+        program = Lifted(stages.train_network, sequential=True)
+        own = jax.vmap(stages.init_network)(jax.random.split(jax.random.key(0), 1))
+        batches = alone(make_batches(), 0)
         state, _ = program(own, no_tally(1), images, batches, 0, 1)
         means.append(np.asarray(state.stats["stem"]["norm"]["mean"][...]))
     np.testing.assert_allclose(means[0], 0.5 * means[1], rtol=1e-4, atol=1e-7)
