@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.base import clone
@@ -17,9 +18,15 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from textures import textures
 from tiny_network import TINY
 
-from twostage_jax import SMOTE, RandomUnderSampler, TwoStageClassifier
+from twostage_jax import (
+    SMOTE,
+    EditedNearestNeighbours,
+    RandomUnderSampler,
+    TwoStageClassifier,
+)
 from twostage_jax.classifier import inputs
 from twostage_jax.classifier.predictor import change_prior
+from twostage_jax.classifier.recipe import Recipe
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.partition import PartitionKey
 from twostage_jax.study.approaches import find
@@ -128,10 +135,45 @@ def test_it_is_the_studys_own_code_bit_for_bit(name, study, image_set):
     ],
 )
 def test_two_samplers_name_the_approach(samplers, name):
-    from twostage_jax.classifier.recipe import Recipe
-
     made, registered = Recipe(*samplers, None).approach, find(name)
     assert (made.name, made.recipe) == (registered.name, registered.recipe)
+    assert made.title == registered.title
+
+
+@pytest.mark.parametrize(
+    ("y", "strategy"),
+    [
+        (np.array([3] * 9 + [7] * 5), {7: 8}),
+        (np.array([3] * 9 + [7] * 5), lambda y: {7: 1 + np.count_nonzero(y == 7) + 2}),
+        (np.array(["a"] * 9 + ["b"] * 5), {"b": 8}),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_types")
+def test_a_sampling_strategy_names_the_users_labels(y, strategy):
+    sampler = SMOTE(sampling_strategy=strategy, k_neighbors=2)
+    features = np.random.default_rng(0).normal(size=(14, 3))
+    for choice in ({"feature_sampler": sampler}, {"image_sampler": sampler}):
+        recipe = Recipe(
+            **({"image_sampler": None, "feature_sampler": None} | choice), approach=None
+        )
+        made = recipe.for_classes(np.unique(y)).make("smote", 2 - ("image_sampler" in choice), 0, 5)
+        labels = np.unique(y, return_inverse=True)[1]
+        assert np.bincount(made.plan(features, labels).label).tolist() == [9, 8]
+        made.require_classes(y.astype(str))
+    model = TwoStageClassifier(head_epochs=1, feature_sampler=sampler).fit(features, y)
+    assert model.predict(features).shape == (14,)
+
+
+def test_a_sampling_strategy_may_be_a_list_of_labels():
+    sampler = EditedNearestNeighbours(sampling_strategy=["b"])
+    made = Recipe(None, sampler, None).for_classes(np.array(["a", "b"])).make("enn", 2, 0, 5)
+    labels = np.arange(12) % 2
+    made.plan(np.random.default_rng(0).normal(size=(12, 2)), labels)
+    assert list(made.sampling_strategy_) == [1]
+    with pytest.raises(InputError, match=r"names the class 'c'; expected some of 'a', 'b'"):
+        TwoStageClassifier(feature_sampler=SMOTE(sampling_strategy={"c": 9})).fit(
+            np.eye(12), np.array(["a", "b"])[labels]
+        )
 
 
 # --- Images as scikit-learn has tables ---
@@ -214,6 +256,7 @@ def test_a_folder_files_and_arrays_are_the_same_data(cells, fitted, image_set, l
     assert np.array_equal(model.predict_proba(str(cells)), expected)
     files = sorted(cells.rglob("*.png"))
     assert np.array_equal(model.predict_proba([*map(str, files)]), expected)
+    assert np.array_equal(model.predict_proba(pd.Series([*map(str, files)])), expected)
     assert model.score(cells) == fitted.score(image_set.images, labels)
     with pytest.raises(InputError, match="X is a folder and y is given"):
         clone(model).fit(cells, labels)
@@ -267,6 +310,9 @@ def test_a_prior_corrects_what_was_learned(image_set, labels):
     rare = np.array([[0.5, 0.5]], np.float32)
     found = change_prior(rare, np.array([0.5, 0.5]), np.array([0.9, 0.1]))
     np.testing.assert_allclose(found, [[0.9, 0.1]], rtol=1e-6)
+    # A class that cannot be, of which the model is certain.
+    found = change_prior(np.array([[0, 1]], np.float32), np.array([0.5, 0.5]), np.array([1.0, 0]))
+    assert found.tolist() == [[1, 0]]
 
 
 @pytest.mark.parametrize(
@@ -345,6 +391,11 @@ def test_groups_of_cross_validation():
         ({"approach": "ts_smot"}, "unknown approach"),
         ({"network": "mobilenet"}, "did you mean mobilenet_v"),
         ({"epochs": 0}, "epochs 0 found"),
+        ({"epochs": 2.5}, "epochs '2.5' found, an integer expected"),
+        ({"epochs": None}, "epochs 'None' found, an integer expected"),
+        ({"learning_rate": "high"}, "learning_rate 'high' found, a number expected"),
+        ({"network": 3}, "network '3' found, a text expected"),
+        ({"image_size": "96"}, "image_size '96' found, an integer or None expected"),
         ({"head_epochs": -1}, "head_epochs -1 found"),
         ({"batch_size": 0}, "batch_size 0 found"),
         ({"learning_rate": 0.0}, "learning_rate 0.0 found"),
@@ -370,7 +421,8 @@ def test_data_that_are_not_valid(image_set, labels, tmp_path):
     cases = [
         (images, None, "y is missing"),
         (images, labels[:5], "42 samples and 5 labels"),
-        (images, np.repeat("a", 42), "1 classes; expected at least two"),
+        (images, np.repeat("a", 42), "one class found"),
+        (images, np.array(["a", None] * 21, object), "labels that cannot be told apart found in y"),
         (images / 255, labels, r"dtype float64 found, uint8 .*255 \* X"),
         (images > 100, labels, "dtype bool found, uint8"),
         (images[..., :2], labels, r"shape \(42, 32, 32, 2\) found"),
@@ -391,6 +443,25 @@ def test_data_that_are_not_valid(image_set, labels, tmp_path):
     assert not hasattr(model, "classes_"), "nothing of a failed fit is left"
 
 
+def test_messages_name_the_users_labels_and_the_approach():
+    model = TwoStageClassifier(feature_sampler="smote")
+    with pytest.raises(InputError, match=r"^TS SMOTE\+SMOTE: class rare has 2 samples"):
+        model.fit(np.eye(9), ["often"] * 7 + ["rare"] * 2)
+
+
+def test_nested_parameters_of_no_sampler_are_one_line():
+    with pytest.raises(InputError, match="image_sampler is None; expected a sampler"):
+        TwoStageClassifier(image_sampler=None).set_params(image_sampler__k_neighbors=2)
+    with pytest.raises(InputError, match="did you mean smote"):
+        TwoStageClassifier(image_sampler="smot").set_params(image_sampler__k_neighbors=2)
+
+
+def test_one_image_is_not_taken_for_many(fitted, image_set):
+    for one in (image_set.images[0], Image.fromarray(image_set.images[0])):
+        with pytest.raises(InputError, match=r"X is one image; .*a list of it"):
+            fitted.predict(one)
+
+
 def test_more_classes_than_images_per_class_is_one_line():
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     with pytest.raises(InputError, match=r"class a has 1 samples?, SMOTE"):
@@ -406,6 +477,11 @@ def test_images_and_features_are_not_mixed_up(fitted, tmp_path):
     assert not hasattr(table, "transform")
     with pytest.raises(InputError, match="no images in"):
         fitted.predict(tmp_path)
+    with pytest.raises(InputError, match=r"no folder .*absent; expected a folder of images"):
+        fitted.predict(tmp_path / "absent")
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"is a file; .*pass files as a list"):
+        fitted.predict(tmp_path / "a.png")
 
 
 # --- Saved models ---
@@ -443,6 +519,26 @@ def test_labels_survive_saving(y, tmp_path):
     assert np.array_equal(loaded.predict(np.eye(4)), model.predict(np.eye(4)))
     assert loaded.image_sampler.k_neighbors == 2
     assert loaded.prior == [0.25, 0.75]
+
+
+def test_parameters_survive_saving(tmp_path):
+    # A grid search sets NumPy's numbers.
+    model = TwoStageClassifier(
+        head_epochs=np.int64(1),
+        learning_rate=np.float32(1e-3),
+        image_sampler=SMOTE(sampling_strategy={0: 3}),
+        weights=tmp_path / "absent.h5",
+        random_state=np.random.RandomState(0),
+    )
+    model.fit(np.eye(4), [0, 1] * 2).save(tmp_path / "m")
+    loaded = TwoStageClassifier.load(tmp_path / "m")
+    assert loaded.image_sampler.sampling_strategy == {0: 3}
+    assert loaded.weights == str(tmp_path / "absent.h5")
+    assert (loaded.head_epochs, loaded.random_state) == (1, None)
+    assert np.array_equal(loaded.predict_proba(np.eye(4)), model.predict_proba(np.eye(4)))
+    days = np.array(["2020-01-01", "2020-01-02"] * 2, "M8[D]")
+    with pytest.raises(InputError, match=r"classes of type date found, .*astype\(str\)"):
+        TwoStageClassifier(head_epochs=1).fit(np.eye(4), days).save(tmp_path / "days")
 
 
 def test_a_model_loads_in_a_process_without_data_or_network(fitted, image_set, tmp_path):

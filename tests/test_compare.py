@@ -50,7 +50,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.integration
-def test_from_a_folder_to_predictions(run, tmp_path):
+def test_from_a_folder_to_predictions(run, tmp_path, monkeypatch):
     write_cells(tmp_path / "cells")
     status, out, err = run("compare", "cells", *SMALL)
     assert status == 0, err
@@ -80,6 +80,13 @@ def test_from_a_folder_to_predictions(run, tmp_path):
     assert model.image_shape_ == (32, 32, 3)
     assert model.classes_.tolist() == ["class0", "class1", "class2"]
     assert model.class_counts_.tolist() == [18, 12, 9]
+
+    # Also from another folder, where the images have another path.
+    monkeypatch.chdir(tmp_path / "cells")
+    status, out, err = run("fit", ".", "--compared", study, "--output", "../own.model", "--force")
+    assert status == 0, err
+    assert f"approach {approach}, as compare recommends" in out
+    monkeypatch.chdir(tmp_path)
 
     # The very command that was recommended gives the same model.
     status, _, err = run(*shlex.split(command)[3:])
@@ -128,6 +135,8 @@ def test_groups_keep_patients_together_and_splits_follow_the_smallest_class(run,
 BAD_INPUT = {
     "no folder": (["compare", "nowhere"], "no folder nowhere"),
     "balanced": (["compare", "even"], "every class has 4 images: nothing is imbalanced"),
+    "almost balanced": (["compare", "level"], "every class has 4 or 5 images: nothing is imbal"),
+    "no approach": (["compare", "cells", "--approaches"], "--approaches without a name found"),
     "too many splits": (["compare", "cells", "--splits", "10"], "class 'class2' has 9 images.*10"),
     "too few images for SMOTE": (
         ["compare", "cells", "--k-neighbors", "8", "--approaches", "is_smote"],
@@ -155,6 +164,7 @@ BAD_INPUT = {
 def test_bad_input_is_one_clear_line(case, run, tmp_path):
     write_cells(tmp_path / "cells")
     write_cells(tmp_path / "even", (4, 4))
+    write_cells(tmp_path / "level", (5, 4))
     arguments, message = BAD_INPUT[case]
     usual = ["--weights", "random", "--image-size", "32", "--width", "0.1"]
     command, data, *others = arguments

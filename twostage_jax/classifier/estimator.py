@@ -1,6 +1,7 @@
 """`TwoStageClassifier`: the study's recipe for one data set, as a scikit-learn estimator."""
 
 import os
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,29 @@ from twostage_jax.classifier.recipe import Recipe
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.models.backbones import load_weights
 from twostage_jax.models.weights import Weights
-from twostage_jax.resampling.registry import SAMPLERS, make_sampler
+from twostage_jax.resampling.registry import make_sampler
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import checksum, user_cache, user_path
 from twostage_jax.training.bounds import require_image_size, require_valid
 from twostage_jax.training.protocol import Protocol
 
 _SAMPLERS = ("image_sampler", "feature_sampler")
+
+_KINDS = {
+    "network": str,
+    "width": Real,
+    "image_size": Integral,
+    "epochs": Integral,
+    "head_epochs": Integral,
+    "batch_size": Integral,
+    "learning_rate": Real,
+    "bn_momentum": Real,
+    "k_neighbors": Integral,
+    "precision": str,
+}
+"""What parameters have to be."""
+
+_MAY_BE_NONE = ("image_size", "head_epochs")
 
 
 class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
@@ -119,11 +136,20 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
         self.verbose = verbose
 
     def set_params(self, **params):
-        """Sets parameters; `image_sampler__k_neighbors` works for a sampler given by name, too."""
+        """Sets parameters; `image_sampler__k_neighbors` works for a sampler given by name, too.
+
+        Raises:
+            InputError (a ValueError): a sampler with such a parameter is None, or an unknown name.
+            ValueError: there is no such parameter.
+        """
         for own in _SAMPLERS:
             name = params.get(own, getattr(self, own))
-            nested = any(key.startswith(f"{own}__") for key in params)
-            if nested and isinstance(name, str) and name in SAMPLERS:
+            nested = [key for key in params if key.startswith(f"{own}__")]
+            if nested and name is None:
+                raise InputError(
+                    f"{nested[0]} found, and {own} is None; expected a sampler: set {own}, too"
+                )
+            if nested and isinstance(name, str):
                 made = make_sampler(name, seed=0, k_neighbors=self.k_neighbors)
                 if "random_state" in made.get_params(deep=False):
                     made.set_params(random_state=None)
@@ -178,6 +204,7 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
             image_set = inputs.make_image_set(images, labels, [str(own) for own in classes])
         require_image_size(protocol, min(image_set.images.shape[1:3]))
         weights = self._weights(protocol)
+        recipe = recipe.for_classes(classes)
         fitted = fit_images(image_set, protocol, recipe, weights, on_epoch)
         self._keep_data(classes, image_set.class_counts, image_set.fingerprint)
         self.n_features_in_ = int(np.prod(image_set.images.shape[1:]))
@@ -192,10 +219,10 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
             )
         X, y = validate_data(self, X, y, dtype=np.float32)
         classes, labels = _encode(y, len(X))
-        if len(classes) < 2:
-            raise InputError("one class found in y, at least two classes expected; add samples")
         find_prior(self.prior, len(classes))
-        fitted = fit_features(X, labels, protocol, recipe, on_epoch)
+        names = [str(own) for own in classes]
+        recipe = recipe.for_classes(classes)
+        fitted = fit_features(X, labels, names, protocol, recipe, on_epoch)
         data = checksum({"X": X, "labels": labels}, str(classes.tolist()))
         self._keep_data(classes, np.bincount(labels), data)
         return fitted
@@ -211,22 +238,17 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
         seed = self.random_state
         if not isinstance(seed, int | np.integer):
             seed = generator.randint(2**31)
-        protocol = Protocol(
-            network=self.network,
-            width=self.width,
-            epochs=self.epochs,
-            head_epochs=self.head_epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            bn_momentum=self.bn_momentum,
-            k_neighbors=self.k_neighbors,
-            precision=self.precision,
-            seed=int(seed),
-        )
+        own = {name: _parameter(self, name, kind) for name, kind in _KINDS.items()}
+        del own["image_size"]  # of the images, which are not part of a protocol
+        protocol = Protocol(**own, seed=int(seed))
         require_valid(protocol)
         return protocol
 
     def _weights(self, protocol: Protocol) -> Weights | None:
+        if not isinstance(self.weights, str | os.PathLike | None):
+            raise InputError(
+                f"weights {self.weights!r} found; expected 'imagenet', None or the path of a file"
+            )
         source = "random" if self.weights is None else os.fspath(self.weights)
         if source.startswith("~"):
             source = str(user_path(Path(source), "weights"))
@@ -344,13 +366,32 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
         return tags
 
 
+def _parameter(model: TwoStageClassifier, name: str, kind: type) -> Any:
+    """A parameter as Python's own type: a grid search may have set one of NumPy's."""
+    value = getattr(model, name)
+    if value is None and name in _MAY_BE_NONE:
+        return None
+    if not isinstance(value, kind):
+        wanted = {str: "a text", Real: "a number", Integral: "an integer"}[kind]
+        wanted += " or None" if name in _MAY_BE_NONE else ""
+        raise InputError(f"{name} {str(value)[:40]!r} found, {wanted} expected")
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _encode(y: Any, samples: int) -> tuple[np.ndarray, np.ndarray]:
     """The sorted labels, and the position of each sample's label among them, int32."""
     if y is None:
         raise InputError("y is missing; expected the label of each sample (only a folder has them)")
     y = column_or_1d(y, warn=True)
-    check_classification_targets(y)
     if len(y) != samples:
         raise InputError(f"{samples} samples and {len(y)} labels found; expected as many of each")
-    classes, labels = np.unique(y, return_inverse=True)
+    try:
+        check_classification_targets(y)
+        classes, labels = np.unique(y, return_inverse=True)
+    except TypeError as error:
+        raise InputError(
+            f"labels that cannot be told apart found in y ({error}); expected texts or integers"
+        ) from error
+    if len(classes) < 2:
+        raise InputError("one class found in y, at least two classes expected; add samples")
     return classes, labels.astype(np.int32)

@@ -1,14 +1,14 @@
 """Fitting one model: the study's plans, programs and streams, on all samples that there are."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float32, Float64, Int32, Int64
+from jaxtyping import Float32, Float64, Int32, Int64, Shaped
 
 from twostage_jax.classifier.recipe import Recipe
 from twostage_jax.data.image_set import ImageSet
@@ -115,7 +115,7 @@ def fit_images(
         partition=partial(_everything, len(image_set)),
         make=partial(_make, recipe, protocol),
     )
-    plans.require_classes(_KEY, approach)
+    _require_classes(recipe, protocol, np.array(image_set.class_names)[image_set.labels])
     trainer = Trainer(protocol, image_set.class_counts, image_set.images, weights)
     plan, stream = plans.of_images(_KEY, approach.stage1), plans.stream(_KEY, approach.stage1)
     schedule = _Schedule(1, len(plan), protocol.epochs, on_epoch)
@@ -147,6 +147,7 @@ def fit_images(
 def fit_features(
     features: Float32[np.ndarray, "n f"],
     labels: Int32[np.ndarray, " n"],
+    class_names: Sequence[str],
     protocol: Protocol,
     recipe: Recipe,
     on_epoch: OnEpoch = lambda *_: None,
@@ -156,6 +157,7 @@ def fit_features(
     Args:
         features: of each sample.
         labels: class of each sample, from 0; every class has one.
+        class_names: what messages call the classes.
         protocol: how to train.
         recipe: only its stage 2 counts.
         on_epoch: is told of every epoch that is done.
@@ -170,6 +172,7 @@ def fit_features(
     if name is None:
         plan = Plan.of_all(labels)
     else:
+        _require_classes(recipe, protocol, np.array(class_names)[labels], stages=(2,))
         sampler = _make(recipe, protocol, name, 2, stream("plan"))
         plan = _decided(lambda: sampler.plan(features, labels))
     plan = plan.of_rows(np.arange(len(features)))
@@ -194,6 +197,23 @@ def fit_features(
 def _everything(samples: int, key: PartitionKey) -> Partition:
     rows = np.arange(samples, dtype=np.int32)
     return Partition(key, rows, rows[:0], np.zeros(0, bool))
+
+
+def _require_classes(
+    recipe: Recipe,
+    protocol: Protocol,
+    names: Shaped[np.ndarray, " n"],
+    stages: Sequence[int] = (1, 2),
+) -> None:
+    """Checks before the work that no class (`names`: of each sample) is too small."""
+    approach = recipe.approach
+    for number, stage in enumerate((approach.stage1, approach.stage2), start=1):
+        if number not in stages or stage is None or stage.sampler is None:
+            continue
+        try:
+            _make(recipe, protocol, stage.sampler, number, 0).require_classes(names)
+        except InputError as error:
+            raise InputError(f"{approach.title}: {error}") from error
 
 
 def _make(recipe: Recipe, protocol: Protocol, name: str, stage: int, seed: int) -> Any:

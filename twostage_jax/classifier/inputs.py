@@ -33,7 +33,7 @@ def is_images(x: Any) -> bool:
     """Whether X holds images or files and not a table of features."""
     if isinstance(x, ImageSet) or is_folder(x) or _is_files(x):
         return True
-    return not hasattr(x, "iloc") and np.ndim(as_table(x)) > 2
+    return not hasattr(x, "iloc") and (_is_picture(x) or np.ndim(as_table(x)) > 2)
 
 
 def read_folder(path: Any, image_size: int | None) -> ImageSet:
@@ -63,8 +63,8 @@ def read_images(x: Any, side: int | None, shape: tuple[int, int, int] | None = N
     """The images of X as uint8 RGB.
 
     Args:
-        x: a folder, searched deep; a sequence of files; or an array-like of uint8 images of one
-            size, n x h x w (gray) or n x h x w x 1 or 3.
+        x: a folder, searched deep; a sequence or pandas series of files; or an array-like of uint8
+            images of one size, n x h x w (gray) or n x h x w x 1 or 3.
         side: of the squares that images are fitted to; None keeps the size of arrays, and fits
             files to `FILE_SIZE`.
         shape: that a model expects. Images of another one are fitted to it, with a warning.
@@ -77,6 +77,8 @@ def read_images(x: Any, side: int | None, shape: tuple[int, int, int] | None = N
         names = [str(path) for path in paths]
         options = SourceOptions(image_size=side or FILE_SIZE)
         return decode_all(paths, names=names, options=options, size=shape and shape[:2])[0]
+    if _is_picture(x):
+        raise InputError("X is one image; expected several: pass a list of it, or X[None]")
     images = _as_rgb(as_table(x))
     wanted = shape[:2] if shape else (side, side) if side else images.shape[1:3]
     if images.shape[1:3] == wanted:
@@ -94,14 +96,23 @@ def _is_files(x: Any) -> bool:
     if isinstance(x, np.ndarray) and (x.ndim != 1 or x.dtype.kind not in "OU"):
         return False
     return (
-        isinstance(x, list | tuple | np.ndarray)
+        (isinstance(x, list | tuple | np.ndarray) or (hasattr(x, "iloc") and np.ndim(x) == 1))
         and len(x) > 0
         and all(isinstance(item, str | os.PathLike) for item in x)
     )
 
 
+def _is_picture(x: Any) -> bool:
+    """Whether X is one image and not several: a picture of Pillow's, or height x width x 3."""
+    # Gray images of three columns are smaller than any network takes.
+    return isinstance(x, Image.Image) or (isinstance(x, np.ndarray) and x.shape[2:] == (3,))
+
+
 def _find(root: Path) -> list[Path]:
     root = user_path(root, "folder")
+    if not root.is_dir():
+        found = f"{root} is a file" if root.exists() else f"no folder {root}"
+        raise InputError(f"{found}; expected a folder of images; pass files as a list of paths")
     found = folder.walk(root).files
     if not found:
         raise InputError(f"no images in {root}; expected files that Pillow reads")

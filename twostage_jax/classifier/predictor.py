@@ -92,17 +92,19 @@ def change_prior(
     Args:
         probabilities: as trained.
         trained: class frequencies of training, each above 0.
-        wanted: class frequencies to correct to.
+        wanted: class frequencies to correct to; those of 0 are of classes that cannot be.
     """
     odds = probabilities.astype(np.float64) * (wanted / trained)
-    return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+    total = odds.sum(axis=1, keepdims=True)
+    # Where only classes that cannot be are possible, the model says nothing: the prior is left.
+    return np.where(total > 0, odds / np.where(total > 0, total, 1), wanted).astype(np.float32)
 
 
 def find_prior(prior, classes: int) -> Float64[np.ndarray, " classes"] | None:
     """The class frequencies that a `prior` asks for; None for those of training.
 
     Raises:
-        InputError: it is neither None, "balanced" nor one positive number per class, in the order
+        InputError: it is neither None, "balanced" nor one number from 0 per class, in the order
             of `classes_`, that add up to 1.
     """
     if prior is None:

@@ -41,6 +41,7 @@ def write_model(path: str | os.PathLike[str], model: Any, *, force: bool) -> Non
     """Writes a fitted `TwoStageClassifier`, see `TwoStageClassifier.save`."""
     target = user_path(Path(path), "model folder")
     require_free(target, force)
+    _require_writable(model.classes_)
     fitted: Fitted = model._fitted
     arrays = {name: np.ascontiguousarray(array) for name, array in fitted.arrays.items()}
     arrays |= {f"curves.{stage}": curve for stage, curve in fitted.curves.items()}
@@ -81,6 +82,16 @@ def write_model(path: str | os.PathLike[str], model: Any, *, force: bool) -> Non
             whole.rename(target)
     finally:
         shutil.rmtree(whole, ignore_errors=True)
+
+
+def _require_writable(classes: np.ndarray) -> None:
+    values = classes.tolist()
+    plain = all(isinstance(own, str | int | float) for own in values)
+    if classes.dtype.kind not in _CLASS_DTYPES or not plain:
+        raise InputError(
+            f"classes of type {type(values[0]).__name__} found, which a saved model cannot hold; "
+            "expected texts or numbers: fit with y.astype(str)"
+        )
 
 
 def require_free(target: Path, force: bool) -> None:
@@ -202,8 +213,12 @@ def _to_json(value: Any) -> Any:
         return {"sampler": type(value).__name__, "parameters": own}
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    if isinstance(value, dict):
-        return {str(name): _to_json(each) for name, each in value.items()}
+    if isinstance(value, dict):  # by labels, which need not be texts
+        return {"items": [[_to_json(own), _to_json(each)] for own, each in value.items()]}
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, np.random.RandomState):  # its state is that of no later fit
+        return None
     if isinstance(value, list | tuple):
         return [_to_json(each) for each in value]
     return value if isinstance(value, bool | int | float | str | None) else repr(value)
@@ -213,6 +228,9 @@ def _from_json(value: Any) -> Any:
     """A parameter from JSON; a sampler that is not of this package stays its description."""
     if isinstance(value, dict) and value.keys() == {"sampler", "parameters"}:
         if value["sampler"] in samplers.__all__:
-            return getattr(samplers, value["sampler"])(**value["parameters"])
+            own = {name: _from_json(each) for name, each in value["parameters"].items()}
+            return getattr(samplers, value["sampler"])(**own)
         return value["sampler"]
+    if isinstance(value, dict) and value.keys() == {"items"}:
+        return dict(value["items"])
     return value

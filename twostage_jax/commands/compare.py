@@ -126,6 +126,8 @@ def _with_paths(options: Options) -> Options:
     checkpoints = user_path(options.checkpoints, "--checkpoints")
     if options.members is not None and options.members < 1:
         raise InputError(f"--members {options.members} found, 1 or more expected")
+    if not options.approaches:
+        raise InputError("--approaches without a name found; name at least one, or leave it out")
     for name in options.approaches:
         find(name)
     if options.groups is not None:
@@ -149,9 +151,11 @@ def make_study(console: Console, options: Options) -> Study:
     image_set = read_data(options.data, options.image_size, options, own_folders)
     require_batch(protocol, len(image_set), option_name)
     counts = image_set.class_counts
-    if counts.max() - counts.min() <= 1:
+    least, most = int(counts.min()), int(counts.max())
+    if most - least <= 1:
+        sizes = f"{least} or {most}" if most > least else least
         raise InputError(
-            f"every class has {counts.min()} images: nothing is imbalanced, and resampling would "
+            f"every class has {sizes} images: nothing is imbalanced, and resampling would "
             "change nothing; expected classes of different sizes: fit the baseline, or try the "
             "methods on a part with experiments.reproduce --ratios"
         )

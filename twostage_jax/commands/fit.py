@@ -81,7 +81,7 @@ def fit(arguments: Sequence[str]) -> int:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if options.approach is None:
         chosen = _arguments_of_comparison(options)
-        options = parse(Options, PROGRAM, [*chosen, *_without_data(arguments, options)], default)
+        options = parse(Options, PROGRAM, [*chosen, *arguments], default)
         console.print(f"approach {options.approach}, as compare recommends")
     assert options.approach is not None, "the command of the comparison names one"
     approach = find(options.approach)
@@ -110,7 +110,7 @@ def fit(arguments: Sequence[str]) -> int:
 
 
 def _arguments_of_comparison(options: Options) -> list[str]:
-    """The arguments of the command that a comparison recommends.
+    """The options of the command that a comparison recommends, without DATA.
 
     Raises:
         InputError: there is no comparison, it recommends nothing, or it is not complete.
@@ -127,11 +127,6 @@ def _arguments_of_comparison(options: Options) -> list[str]:
     found = recommend(results.scores, results.approaches)
     if found is None:
         raise InputError(f"the comparison in {folder} recommends nothing; {advice}")
-    return shlex.split(fit_command(results.description.fit, found.recommended))[4:]
-
-
-def _without_data(arguments: Sequence[str], options: Options) -> list[str]:
-    """A command line without DATA, to be read after a comparison's, which has it already."""
-    left = list(arguments)
-    left.remove(options.data)
-    return left
+    # They come after `python -m twostage_jax fit DATA`. The comparison may have been started in
+    # another folder, where DATA had another path.
+    return shlex.split(fit_command(results.description.fit, found.recommended))[5:]

@@ -44,10 +44,9 @@ def sampling_targets(strategy: Any, y: Shaped[np.ndarray, " n"], kind: str) -> T
             message then has imbalanced-learn's reason, the strategy, and the number of samples of
             each class.
     """
-    given = strategy(y) if callable(strategy) else strategy
-    if isinstance(given, Mapping):
-        strategy = given
-        for label, size in given.items():
+    strategy = strategy(y) if callable(strategy) else strategy
+    if isinstance(strategy, Mapping):
+        for label, size in strategy.items():
             if not isinstance(size, numbers.Integral) or isinstance(size, bool):
                 raise InputError(
                     f"sampling_strategy asks for {size!r} samples of class {label}, an integer is "
