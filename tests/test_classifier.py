@@ -257,7 +257,7 @@ def test_a_folder_files_and_arrays_are_the_same_data(cells, fitted, image_set, l
     files = sorted(cells.rglob("*.png"))
     assert np.array_equal(model.predict_proba([*map(str, files)]), expected)
     assert np.array_equal(model.predict_proba(pd.Series([*map(str, files)])), expected)
-    assert model.score(cells) == fitted.score(image_set.images, labels)
+    assert model.score(files, labels) == fitted.score(image_set.images, labels)
     with pytest.raises(InputError, match="X is a folder and y is given"):
         clone(model).fit(cells, labels)
 

@@ -152,6 +152,7 @@ BAD_INPUT = {
     "absent device": (["compare", "cells", "--device", "tpu"], "--device tpu requested"),
     "not compared": (["fit", "cells", "--output", "m"], "no comparison found in results/compare-c"),
     "taken": (["fit", "cells", "--output", "cells", "--approach", "baseline"], "is no model"),
+    "no place": (["fit", "cells", "--output", "/proc/m", "--approach", "baseline"], "/proc/"),
     "missing weights": (
         ["fit", "cells", "--output", "m", "--approach", "baseline", "--weights", "absent.h5"],
         "cannot read the weights file absent.h5",

@@ -301,18 +301,6 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
         """
         return self._features(self._predictor(), X)
 
-    def score(self, X, y=None, sample_weight=None):
-        """Accuracy, as of all classifiers; y of None reads the labels of a folder's class folders.
-
-        For imbalanced classes, `scoring="balanced_accuracy"` of scikit-learn says more.
-        """
-        if y is None and inputs.is_folder(X):
-            check_is_fitted(self)
-            image_set = inputs.read_folder(X, self.image_shape_ and self.image_shape_[0])
-            names = np.array(image_set.class_names)
-            X, y = image_set.images, names[image_set.labels]
-        return super().score(X, y, sample_weight)
-
     def save(self, path, *, force: bool = False) -> None:
         """Writes the model into a folder, whole or not at all; nothing in it is a pickle.
 

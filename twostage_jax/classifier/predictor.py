@@ -15,8 +15,8 @@ from twostage_jax.support.errors import InputError
 from twostage_jax.training.programs import Programs, programs
 from twostage_jax.training.steps import TrainState
 
-# Rows per call. More would be faster on an accelerator; the images of a call are held twice.
-_ROWS = 512
+# The most rows per call, and about the most bytes of images, which are held twice.
+_ROWS, _BYTES = 512, 2**25
 
 
 class Predictor:
@@ -37,7 +37,8 @@ class Predictor:
             names = {name.removeprefix("head."): a for name, a in fitted.arrays.items()}
             self._head = _with(jax.eval_shape(self._programs.init_head, key), names)
         size = fitted.protocol.batch_size
-        self._batches = max(1, _ROWS // size)
+        rows = min(_ROWS, _BYTES // int(np.prod(fitted.image_shape or (1,))))
+        self._batches = max(1, rows // size)
         self._rows = self._batches * size
 
     def features(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n f"]:

@@ -69,12 +69,12 @@ def write_model(path: str | os.PathLike[str], model: Any, *, force: bool) -> Non
     }
     description["checksum"] = checksum(arrays, _text(description))
     # A folder cannot be replaced by another in one step, but it can be made whole beside it.
-    whole = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    whole = _beside(target, "tmp")
     try:
         write_atomically(whole / _ARRAYS, safetensors.numpy.save(arrays))
         write_atomically(whole / _DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
         if target.exists():
-            before = target.with_name(f".{target.name}.{uuid.uuid4().hex}.old")
+            before = _beside(target, "old")
             target.rename(before)
             whole.rename(target)
             shutil.rmtree(before)
@@ -94,13 +94,22 @@ def _require_writable(classes: np.ndarray) -> None:
         )
 
 
+def _beside(target: Path, suffix: str) -> Path:
+    """A hidden path of its own beside the model's."""
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex}.{suffix}")
+
+
 def require_free(target: Path, force: bool) -> None:
     """Checks that a model may be written there.
 
     Raises:
         InputError: there is something at the path, and it is not to be replaced or is no model.
+        OSError: no folder can be made there.
     """
     if not os.path.lexists(target):
+        probe = _beside(target, "tmp")
+        probe.mkdir(parents=True)
+        probe.rmdir()
         return
     if target.is_dir() and not target.is_symlink():
         names = set(os.listdir(target))

@@ -22,7 +22,6 @@ from twostage_jax.commands.saved_model import (
     out_of_memory,
 )
 from twostage_jax.commands.throughput import resized_text, show_throughput
-from twostage_jax.data.sources.decode import list_names
 from twostage_jax.data.sources.folder import Listing, list_images
 from twostage_jax.data.sources.options import MAX_PIXELS, SourceOptions
 from twostage_jax.evaluation.image_bootstrap import bootstrap_scores
@@ -32,6 +31,7 @@ from twostage_jax.evaluation.statistics import CONFIDENCE
 from twostage_jax.prediction.stream import Model, Prediction, file_size, predict_files
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import user_path
+from twostage_jax.support.text import list_names
 
 PROGRAM = "python -m twostage_jax evaluate"
 

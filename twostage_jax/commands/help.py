@@ -63,7 +63,7 @@ def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:
     left = 2 + max(len(name) for name, _ in rows)
     lines = []
     for name, text in rows:
-        first, *others = textwrap.wrap(text, _WIDTH - left)
+        first, *others = textwrap.wrap(text, _WIDTH - left, break_on_hyphens=False)
         lines.append(f"{name:{left}}{first}")
         lines += [" " * left + line for line in others]
     return lines

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from twostage_jax.data.image_set import ImageSet
-from twostage_jax.data.sources.decode import list_names, printable
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import user_path
+from twostage_jax.support.text import list_names, printable
 
 _COLUMNS = ("filename", "group")
 

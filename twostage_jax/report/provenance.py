@@ -29,7 +29,7 @@ SETTINGS = {
     "k_neighbors": ("neighbors that over-samplers interpolate towards", "5"),
     "fresh_head": ("stage 2 starts from a new head, not from stage 1's", "False: fine-tune"),
     "precision": ("precision of products and activations", _SILENT),
-    "splits": ("folds that the images are dealt to", "10"),
+    "splits": ("parts that the images are dealt to, each tested once", "10"),
     "groups": (
         "images that stay in one fold, such as a patient's (SHA-256 of their ids, or none)",
         _SILENT,
@@ -58,7 +58,7 @@ FIXED = {
 
 
 FIXED_AS_FOUND = {
-    "splits": "stratified by class, shuffled; keyed by file name",
+    "splits": "stratified by class, shuffled, groups kept together; keyed by file name",
     "test images": "all images of a split that are not for training; classes as found",
     **{name: FIXED[name] for name in [*FIXED][4:]},
 }

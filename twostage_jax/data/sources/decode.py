@@ -23,12 +23,10 @@ from twostage_jax.data.sources.headers import (
 )
 from twostage_jax.data.sources.options import MAX_PIXELS, SourceOptions
 from twostage_jax.support.errors import InputError
+from twostage_jax.support.text import list_names, printable
 
 # EPS and IPTC can start Ghostscript. The others hold no raster image that Pillow decodes by itself.
 _NOT_OPENED = {"EPS", "IPTC", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}
-
-# How many names a message lists before it stops at a count.
-_NAMES_SHOWN = 5
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -163,17 +161,6 @@ def fit_image(image: Image.Image, size: int | tuple[int, int]) -> Image.Image:
     """The image cropped and resized as `decode` describes, to a side or to (height, width)."""
     height, width = (size, size) if isinstance(size, int) else size
     return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
-
-
-def printable(name: str) -> str:
-    """The name on one line of valid text: what cannot be printed is escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
-
-
-def list_names(names: Sequence[str]) -> str:
-    """The first few of the names, and how many more there are."""
-    shown = ", ".join(printable(name) for name in names[:_NAMES_SHOWN])
-    return shown + (f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else "")
 
 
 def _readable(

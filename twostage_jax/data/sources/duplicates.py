@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 
-from twostage_jax.data.sources.decode import list_names
 from twostage_jax.support.errors import InputError
+from twostage_jax.support.text import list_names
 
 
 def settle_duplicates(
@@ -32,11 +32,8 @@ def settle_duplicates(
         InputError: there are some, and the choice is "error"; or a picture stands in two classes,
             and the choice is None.
     """
-    groups: dict[bytes, list[int]] = {}
-    for row in sorted(range(len(names)), key=lambda row: (labels[row], names[row])):
-        digest = hashlib.blake2b(np.ascontiguousarray(images[row]).data, digest_size=16).digest()
-        groups.setdefault(digest, []).append(row)
-    equal = [rows for rows in groups.values() if len(rows) > 1]
+    order = sorted(range(len(names)), key=lambda row: (labels[row], names[row]))
+    equal = _equal_rows(images, order)
     across = [rows for rows in equal if len({int(labels[row]) for row in rows}) > 1]
     within = [rows for rows in equal if len({int(labels[row]) for row in rows}) == 1]
     keep = np.ones(len(names), bool)
@@ -72,6 +69,15 @@ def settle_duplicates(
         )
         warnings.warn(f"{found}; {done}", stacklevel=2)
     return keep
+
+
+def _equal_rows(images: UInt8[np.ndarray, "n h w 3"], order: Sequence[int]) -> list[list[int]]:
+    """The rows of each picture that is there more than once, in the given order."""
+    groups: dict[bytes, list[int]] = {}
+    for row in order:
+        digest = hashlib.blake2b(np.ascontiguousarray(images[row]).data, digest_size=16).digest()
+        groups.setdefault(digest, []).append(row)
+    return [rows for rows in groups.values() if len(rows) > 1]
 
 
 def _pairs(groups: Sequence[Sequence[int]], names: Sequence[str]) -> str:

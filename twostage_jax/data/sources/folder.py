@@ -12,17 +12,12 @@ import numpy as np
 from jaxtyping import Int32, Integer
 
 from twostage_jax.data.image_set import ImageSet
-from twostage_jax.data.sources.decode import (
-    decode,
-    decode_all,
-    image_suffixes,
-    list_names,
-    printable,
-)
+from twostage_jax.data.sources.decode import decode, decode_all, image_suffixes
 from twostage_jax.data.sources.duplicates import settle_duplicates
 from twostage_jax.data.sources.options import SourceOptions
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import user_path
+from twostage_jax.support.text import list_names, printable
 
 __all__ = [
     "Listing",

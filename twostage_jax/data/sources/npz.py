@@ -15,11 +15,12 @@ from jaxtyping import Int32, UInt8
 from PIL import Image
 
 from twostage_jax.data.image_set import ImageSet
-from twostage_jax.data.sources.decode import fit_image, list_names, printable
+from twostage_jax.data.sources.decode import fit_image
 from twostage_jax.data.sources.duplicates import settle_duplicates
 from twostage_jax.data.sources.options import SourceOptions
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import user_path
+from twostage_jax.support.text import list_names, printable
 
 _SPLITS = ("train", "val", "test")
 
