@@ -31,7 +31,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
 import twostage_jax
-import twostage_jax.samplers
 from experiments.parity import make_data
 from twostage_jax import (
     ADASYN,
@@ -41,6 +40,7 @@ from twostage_jax import (
     RandomOverSampler,
     RandomUnderSampler,
 )
+from twostage_jax.resampling import samplers
 from twostage_jax.resampling.neighbors import nearest
 from twostage_jax.resampling.samplers.smote import class_neighbor_lists
 from twostage_jax.support.errors import InputError
@@ -86,7 +86,7 @@ def test_imbalanced_learns_checks(estimator, check):
     assert check(estimator) is None
 
 
-@pytest.mark.parametrize("name", twostage_jax.samplers.__all__)
+@pytest.mark.parametrize("name", samplers.__all__)
 def test_arguments_are_imbalanced_learns(name):
     """By keyword alone, with the same defaults; what is not offered is documented."""
     ours = inspect.signature(getattr(twostage_jax, name)).parameters

@@ -31,7 +31,7 @@ SETTINGS = {
     "precision": ("precision of products and activations", _SILENT),
     "splits": ("parts that the images are dealt to, each tested once", "10"),
     "groups": (
-        "images that stay in one fold, such as a patient's (SHA-256 of their ids, or none)",
+        "images that stay together, such as a patient's (SHA-256 of their ids, or none)",
         _SILENT,
     ),
     "seed": ("seed of every random stream", _SILENT),
