@@ -2,7 +2,7 @@
 
     python -m experiments.imbalanced pbc5000 cells --counts 300 150 100 80 60 50 40 35 --others 125
 
-links the first images of each class, by name, into cells/train and the next ones into cells/others.
+links random images of each class into cells/train, and others into cells/others.
 """
 
 import dataclasses
@@ -11,11 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tyro
 
 from twostage_jax.commands.ending import run_command
 from twostage_jax.data.sources.folder import subfolders, walk
 from twostage_jax.support.errors import InputError
+from twostage_jax.support.streams import derive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Options:
     """Images of each class in train, classes by name."""
     others: int
     """Images of each class in others."""
+    seed: int = 0
+    """Seed of the choice."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +55,8 @@ def link(options: Options) -> int:
         raise InputError(f"{options.output} exists; expected a folder to make: name another")
     for name, count in zip(names, options.counts, strict=True):
         files = walk(options.source / name).files
+        rng = np.random.default_rng(derive(options.seed, "imbalanced", name))
+        files = [files[row] for row in rng.permutation(len(files))]
         if len(files) < count + options.others:
             raise InputError(
                 f"class '{name}' has {len(files)} images, {count + options.others} expected; lower "

@@ -369,7 +369,7 @@ def assert_ends_as(folder: Path, whole: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.integration
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(9))
 def test_kills_at_any_moment_lose_nothing(seed, whole, tmp_path):
     """Each trial kills five times: at a random moment, or when a file of some kind appears."""
     rng = random.Random(seed)
