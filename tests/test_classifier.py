@@ -584,6 +584,9 @@ def test_what_is_there_is_not_lost(fitted, tmp_path, monkeypatch):
     assert (tmp_path / "m" / "model.json").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "m", "notes"]
     fitted.save(tmp_path / "m", force=True)
+    (tmp_path / "m" / "notes").write_text("mine")
+    with pytest.raises(InputError, match=r"holds a model and other files \(notes\)"):
+        fitted.save(tmp_path / "m", force=True)
 
 
 def test_models_that_are_none_are_refused_in_one_line(fitted, tmp_path):

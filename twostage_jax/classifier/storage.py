@@ -24,6 +24,7 @@ from twostage_jax.resampling import samplers
 from twostage_jax.resampling.samplers.base import PlanSampler
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import checksum, user_path, write_atomically
+from twostage_jax.support.text import list_names
 from twostage_jax.training.bounds import require_valid
 from twostage_jax.training.protocol import Protocol, complete_settings
 
@@ -120,6 +121,12 @@ def require_free(target: Path, force: bool) -> None:
                 f"{target} holds a model already; name another folder, or replace it with force "
                 "(--force)"
             )
+        if _DESCRIPTION in names:
+            others = list_names(sorted(names - {_ARRAYS, _DESCRIPTION}))
+            raise InputError(
+                f"{target} holds a model and other files ({others}), which would be lost; move "
+                "them away, or name another folder"
+            )
     raise InputError(
         f"{target} is there and is no model; expected a path that is free: name another one"
     )
@@ -138,7 +145,7 @@ def read_model(path: str | os.PathLike[str], kind: type) -> Any:
         ) from None
     try:
         arrays = safetensors.numpy.load(content)
-        stated = description.pop("checksum")
+        stated = description.pop("checksum", None)
         if stated != checksum(arrays, _text(description)):
             raise ValueError("its checksum is another one: a file was altered")
         return _assemble(description, arrays, kind, folder)
@@ -165,7 +172,7 @@ def _read_description(folder: Path) -> dict:
             "folder again"
         ) from None
     number = description.get("format") if isinstance(description, dict) else None
-    if not isinstance(number, int) or number < 1:
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise InputError(f"{path} does not describe a model; expected one that `save` wrote")
     if number > FORMAT:
         raise InputError(

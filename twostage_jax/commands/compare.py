@@ -16,7 +16,6 @@ from twostage_jax.commands.device import (
 )
 from twostage_jax.commands.ending import run_command
 from twostage_jax.commands.options import (
-    Device,
     Reading,
     Training,
     command_line,
@@ -27,6 +26,7 @@ from twostage_jax.commands.options import (
     start_device,
 )
 from twostage_jax.commands.quiet import silence_orbax
+from twostage_jax.commands.saved_model import Device
 from twostage_jax.commands.studies import AGAIN, INTERRUPTED, plan_work, run_study
 from twostage_jax.data.folds import Splitting, most_splits
 from twostage_jax.data.groups import parse_groups, read_groups

@@ -20,13 +20,13 @@ from twostage_jax.commands.device import (
 )
 from twostage_jax.commands.ending import run_command
 from twostage_jax.commands.options import (
-    Device,
     Reading,
     Training,
     parse,
     read_data,
     start_device,
 )
+from twostage_jax.commands.saved_model import Device
 from twostage_jax.evaluation.recommendation import fit_command, recommend
 from twostage_jax.report.results import read_results
 from twostage_jax.study.approaches import find

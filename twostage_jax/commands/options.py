@@ -22,8 +22,6 @@ from twostage_jax.support.files import user_path
 from twostage_jax.training.bounds import option_name, require_image_size, require_valid
 from twostage_jax.training.protocol import Protocol
 
-Device = Literal["auto", "cpu", "gpu", "tpu"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
