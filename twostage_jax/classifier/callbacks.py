@@ -9,7 +9,7 @@ from twostage_jax.study.approaches import Approach
 from twostage_jax.training.protocol import Protocol
 
 try:
-    from sklearn.callback import CallbackSupportMixin as Support
+    from sklearn.callback import CallbackSupportMixin as Support  # pyright: ignore[reportAssignmentType]
     from sklearn.callback import with_callbacks as managed
 except ImportError:  # before 1.9
 

@@ -169,9 +169,9 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
             InputError (a ValueError): X, y or a parameter is not valid, a class is too small for a
                 sampler, the weights cannot be had, or training diverged.
         """
-        if getattr(self, "_loaded", None):
+        if loaded := getattr(self, "_loaded", None):
             raise InputError(
-                f"this model was loaded from {self._loaded}, and fitting it would lose that; fit "
+                f"this model was loaded from {loaded}, and fitting it would lose that; fit "
                 "another one: sklearn.base.clone(model).fit(X, y)"
             )
         protocol = self._protocol()
@@ -217,7 +217,8 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
                 f"approach '{self.approach}' resamples images, and X holds features; expected an "
                 "approach of features, such as fs_rus, or images"
             )
-        X, y = validate_data(self, X, y, dtype=np.float32)
+        checked: Any = validate_data(self, X, y, dtype=np.float32)
+        X, y = checked
         classes, labels = _encode(y, len(X))
         find_prior(self.prior, len(classes))
         names = [str(own) for own in classes]
@@ -334,7 +335,8 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
         shape = self.image_shape_
         images = inputs.is_images(X)
         if shape is None and not images:
-            return validate_data(self, X, reset=False, dtype=np.float32)
+            checked: Any = validate_data(self, X, reset=False, dtype=np.float32)
+            return checked
         if shape is None or not images:
             found, expected = ("images", "features") if shape is None else ("a table", "images")
             raise InputError(

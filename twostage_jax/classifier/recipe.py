@@ -83,7 +83,7 @@ class Recipe:
         own = self._own.get(stage)
         if own is None:
             return make_sampler(name, seed=seed, k_neighbors=k_neighbors)
-        sampler = clone(own)
+        sampler: Any = clone(own)
         if sampler.get_params(deep=False).get("random_state", 0) is None:
             sampler.set_params(random_state=seed)
         return sampler
