@@ -164,7 +164,10 @@ def _facts(options: Options, model: Model) -> dict[str, object]:
         "Images": f"{width} x {height} pixels",
     }
     if isinstance(model, BaseEstimator):
-        facts |= {f"Parameter {name}": own for name, own in model.get_params(deep=False).items()}
+        parameters = model.get_params(deep=False)
+        if parameters.get("approach"):  # takes the place of the two samplers
+            del parameters["image_sampler"], parameters["feature_sampler"]
+        facts["Parameters"] = ", ".join(f"{name} {own}" for name, own in parameters.items())
     return facts
 
 
