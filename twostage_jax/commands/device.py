@@ -60,7 +60,7 @@ def use_accelerator(accelerator: str, option: str = "--accelerator") -> None:
         found = jax.local_devices()
     except Exception as error:  # a platform that is not there: an AssertionError, or another
         reason = str(error).splitlines()[0] if str(error) else "it does not say why"
-        named = jax.config.jax_platforms or "none"
+        named = getattr(jax.config, "jax_platforms", None) or "none"
         raise InputError(
             f"JAX cannot start ({reason}); JAX_PLATFORMS names {named}: unset it or name a "
             f"platform of this machine there, or choose {option} cpu"
@@ -79,7 +79,7 @@ def keep_programs(folder: Path) -> None:
 
     There is one folder per machine, because a CPU's programs suit its own model only.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         jax.config.update("jax_compilation_cache_dir", str(folder.resolve() / platform.node()))
 
 
