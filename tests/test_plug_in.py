@@ -17,6 +17,7 @@ SCRIPT = '''
 import sys
 
 import numpy as np
+import tiny_network  # registers a backbone
 
 from experiments.reproduce import main
 from twostage_jax.resampling.plan import Plan
@@ -54,7 +55,7 @@ sys.exit(main(sys.argv[1:]))
 
 SMALL = shlex.split(
     "--preset demo --accelerator cpu --images-per-class 20 --image-size 32 --epochs 1 --folds 1 "
-    "--ratios 4 --k-neighbors 2 --width 0.05 --output study "
+    "--ratios 4 --k-neighbors 2 --network tiny --output study "
     "--approaches baseline post_prior fs_last ts_last_tomek mine"
 )
 
@@ -64,7 +65,7 @@ def run(folder: Path, script: str = SCRIPT) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "mine.py", *SMALL],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
         capture_output=True,
         text=True,
     )

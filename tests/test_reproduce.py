@@ -135,7 +135,9 @@ def test_options_for_image_files_reach_their_source():
 
 
 def test_the_first_line_names_the_preset_and_how_to_get_the_other(run):
-    status, out, _ = run("--accelerator", "cpu", "--dry-run", "--images-per-class", "70")
+    status, out, _ = run(
+        "--accelerator", "cpu", "--dry-run", "--images-per-class", "70", "--network", TINY
+    )
     assert status == 0
     first = out.splitlines()[0]
     assert first.startswith("preset demo on ")
@@ -233,12 +235,14 @@ def test_a_report_that_fails_does_not_take_the_study_along(run, tmp_path, monkey
 
 def start(folder: Path, output: str, *before: str) -> subprocess.Popen:
     three = ["--approaches", "baseline", "is_smote", "ts_smote_rus", "--output", output]
-    command = [*before, sys.executable, "-m", "experiments.reproduce", *DEMO, *three]
+    program = "import sys, tiny_network; from experiments.reproduce import main; "
+    program += "sys.exit(main(sys.argv[1:], leave=True))"
+    command = [*before, sys.executable, "-c", program, *SMALL, "--width", "1", *three]
     with open(folder / f"{output}.log", "a") as log:
         return subprocess.Popen(
             command,
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -268,7 +272,7 @@ def test_a_study_killed_at_random_moments_ends_with_the_same_records(tmp_path):
         while not {*glob.glob(checkpoint)} - before:
             assert process.poll() is None, (tmp_path / "killed.log").read_text()
             time.sleep(0.02)
-        time.sleep(random.uniform(0, 1.5))
+        time.sleep(random.uniform(0, 0.5))
         process.send_signal(signal.SIGKILL)
         process.wait()
         kills += 1
