@@ -51,7 +51,7 @@ SMALL = {
 @pytest.mark.filterwarnings("ignore")
 @parametrize_with_checks([TwoStageClassifier(random_state=0)])
 def test_scikit_learns_checks(estimator, check):
-    check(estimator)
+    assert check(estimator) is None  # a check raises what is wrong
 
 
 def some(counts=(16, 14, 12), size: int = 32) -> ImageSet:
@@ -310,7 +310,7 @@ def test_a_prior_corrects_what_was_learned(image_set, labels):
     rare = np.array([[0.5, 0.5]], np.float32)
     found = change_prior(rare, np.array([0.5, 0.5]), np.array([0.9, 0.1]))
     np.testing.assert_allclose(found, [[0.9, 0.1]], rtol=1e-6)
-    # A class that cannot be, of which the model is certain.
+    # The prior excludes a class, and the model is certain of that class: the prior decides.
     found = change_prior(np.array([[0, 1]], np.float32), np.array([0.5, 0.5]), np.array([1.0, 0]))
     assert found.tolist() == [[1, 0]]
 

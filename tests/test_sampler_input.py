@@ -134,8 +134,8 @@ def test_classes_too_small_are_named_without_data(title):
 
 @each(SAMPLERS)
 def test_classes_of_enough_samples_pass(sampler):
-    clone(sampler).require_classes(np.repeat([0, 1], [6, 20]))
-    clone(sampler).require_classes(["b"] * 6 + ["a"] * 6)
+    assert clone(sampler).require_classes(np.repeat([0, 1], [6, 20])) is None
+    assert clone(sampler).require_classes(["b"] * 6 + ["a"] * 6) is None
 
 
 @each(SAMPLERS)

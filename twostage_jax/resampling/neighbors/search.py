@@ -6,7 +6,7 @@ All other points have a lower bound of at least `beyond`. Ranking computes the e
 the few (float64, by differences). If the k-th of them is below `beyond`, no other point can be
 among the k nearest, and the answer is proven. Otherwise the query is screened again for more.
 
-Where many points are equal, they are searched once per distinct row, of which as many as k + 1
+Where many points are equal, the search goes over distinct rows. The nearest k + 1 distinct rows
 hold the k nearest points: a point is never nearer than an equal one of a smaller row number.
 """
 

@@ -1,4 +1,4 @@
-"""Samplers with imbalanced-learn's contract, each of which also gives its plan.
+"""Samplers with imbalanced-learn's contract; each also gives its plan.
 
 The samplers that imbalanced-learn has, too, inherit their arguments. `OverSampler`, `UnderSampler`
 and `CleaningSampler` in `base.py` say what the common arguments and attributes mean.
