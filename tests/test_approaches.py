@@ -11,6 +11,7 @@ from twostage_jax.resampling.registry import SAMPLERS, SamplerEntry, make_sample
 from twostage_jax.resampling.samplers import ADASYN, NearMiss, RandomUnderSampler
 from twostage_jax.study import approaches
 from twostage_jax.study.approaches import Approach, Stage1, Stage2, Style, find, register
+from twostage_jax.study.methods import METHODS
 from twostage_jax.support.errors import InputError
 
 
@@ -41,7 +42,7 @@ def test_the_papers_nine_are_what_it_says():
 
 def test_every_pair_of_samplers_is_an_approach():
     names = approaches.names()
-    assert len(names) == len(set(names)) == 11 + 11 + 121 + 2
+    assert len(names) == len(set(names)) == 11 + 11 + 121 + 1 + len(METHODS)
     assert tuple(names[:9]) == approaches.PAPER
     assert find("ts_ros_nearmiss3") == Approach(
         "ts_ros_nearmiss3", "TS ROS+NearMiss-3", "two-stage", Stage1("ros"), Stage2("nearmiss3")

@@ -25,12 +25,11 @@ from twostage_jax import (
     TwoStageClassifier,
 )
 from twostage_jax.classifier import inputs
-from twostage_jax.classifier.predictor import change_prior
 from twostage_jax.classifier.recipe import Recipe
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.partition import PartitionKey
 from twostage_jax.study.approaches import find
-from twostage_jax.study.corrections import correct_prior
+from twostage_jax.study.corrections import change_prior, correct_prior
 from twostage_jax.study.folder import read_record
 from twostage_jax.study.jobs import Scope
 from twostage_jax.study.record import RecordKey

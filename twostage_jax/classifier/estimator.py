@@ -15,12 +15,13 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from twostage_jax.classifier import callbacks, inputs, storage
 from twostage_jax.classifier.fitting import Fitted, fit_features, fit_images
-from twostage_jax.classifier.predictor import Predictor, change_prior, find_prior
+from twostage_jax.classifier.predictor import Predictor, find_prior
 from twostage_jax.classifier.recipe import Recipe
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.models.backbones import load_weights
 from twostage_jax.models.weights import Weights
 from twostage_jax.resampling.registry import make_sampler
+from twostage_jax.study.corrections import change_prior
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import checksum, user_cache, user_path
 from twostage_jax.training.bounds import require_image_size, require_valid

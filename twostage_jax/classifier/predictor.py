@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, Float32, Float64, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
 from twostage_jax.classifier.fitting import Fitted
 from twostage_jax.models.weights import Weights, set_weights
@@ -78,27 +78,6 @@ class Predictor:
 def _with(shapes: nnx.State, arrays: Mapping[str, np.ndarray]) -> nnx.State:
     """A state of one member, of these arrays by name."""
     return set_weights(shapes, Weights(dict(arrays), ""))
-
-
-def change_prior(
-    probabilities: Float32[np.ndarray, "n classes"],
-    trained: Float64[np.ndarray, " classes"],
-    wanted: Float[np.ndarray, " classes"],
-) -> Float32[np.ndarray, "n classes"]:
-    """Probabilities under other class frequencies than those of training (Bayes' rule).
-
-    Source: M. Saerens et al., *Adjusting the outputs of a classifier to new a priori
-    probabilities*, 2002, equation 2.4.
-
-    Args:
-        probabilities: as trained.
-        trained: class frequencies of training, each above 0.
-        wanted: class frequencies to correct to; those of 0 are of classes that cannot be.
-    """
-    odds = probabilities.astype(np.float64) * (wanted / trained)
-    total = odds.sum(axis=1, keepdims=True)
-    # Where only classes that cannot be are possible, the model says nothing: the prior is left.
-    return np.where(total > 0, odds / np.where(total > 0, total, 1), wanted).astype(np.float32)
 
 
 def find_prior(prior, classes: int) -> Float64[np.ndarray, " classes"] | None:

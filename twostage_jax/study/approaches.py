@@ -1,128 +1,40 @@
 """The registry of approaches: an approach is data, and anybody may add one.
 
-A recipe says what stage 1 trains on, what stage 2 does with the head, and what is done to the
-probabilities afterwards. Nothing else in the package knows how many approaches there are. Besides
-those that are registered here, every pair of samplers is an approach by its name: `is_S` resamples
-images, `fs_S` features and `ts_S_T` images with S and features with T.
+A recipe says what stage 1 trains on and what it minimizes, what stage 2 does with the head, and
+what is done to the probabilities afterwards. Nothing else in the package knows how many approaches
+there are. Besides those that are registered (`study.methods` lists ours), every pair of samplers is
+an approach by its name: `is_S` resamples images, `fs_S` features and `ts_S_T` images with S and
+features with T. Any of them may be followed by a correction: `fs_enn+prior`.
 """
 
 import dataclasses
-import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from twostage_jax.resampling.registry import SAMPLERS
 from twostage_jax.study.corrections import CORRECTIONS
+from twostage_jax.study.methods import METHODS
+from twostage_jax.study.recipe import (
+    FAMILIES,
+    LEARNED,
+    NAME,
+    Approach,
+    Stage1,
+    Stage2,
+    Style,
+    require_possible,
+    require_prior,
+)
 from twostage_jax.support.errors import InputError, require_known
 
-FAMILIES = {
-    "baseline": "no resampling",
-    "image": "image space",
-    "feature": "feature space",
-    "two-stage": "two stages",
-    "correction": "corrections",
-    "other": "others",
-}
-"""Families of approaches and what a report calls them, in the order of a report."""
-
-NAME = re.compile("[a-z0-9][a-z0-9_+-]*")
-"""What a name may be: it is part of paths and commands."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage1:
-    """What a network is trained on. It is the network's identity: equal ones share networks."""
-
-    sampler: str | None = None
-    """Short name of the sampler of the training images (`resampling.registry`); None keeps all."""
-
-    @property
-    def stream(self) -> str:
-        """What stands for it in the names of random streams; records depend on it."""
-        return self.sampler or "none"
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage2:
-    """How the head is fine-tuned on the features of the original training images."""
-
-    sampler: str | None = None
-    """Short name of the sampler of the features; None keeps all."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Style:
-    """How charts draw an approach, in matplotlib's terms."""
-
-    color: str
-    marker: str
-    line: str = "-"
-
-
-@dataclasses.dataclass(frozen=True)
-class Approach:
-    """One recipe. `register` checks it."""
-
-    name: str
-    """In commands, paths of records and names of random streams."""
-    title: str
-    """In tables and charts."""
-    family: str
-    """One of `FAMILIES`."""
-    stage1: Stage1 = Stage1()
-    stage2: Stage2 | None = None
-    """None: stage 1's head predicts."""
-    correction: str | None = None
-    """What is done to the probabilities, one of `corrections.CORRECTIONS`; None: nothing."""
-    style: Style | None = None
-    """None: the report gives out a color and a marker."""
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it only trains a network on the images as they are."""
-        return self.stage1 == Stage1() and self.stage2 is None and self.correction is None
-
-    @property
-    def recipe(self) -> tuple:
-        """What a record depends on, without what is only shown."""
-        return self.stage1, self.stage2, self.correction
-
-    def to_json(self) -> dict:
-        """The recipe in values that JSON can hold; the name stands outside."""
-        fields = dataclasses.asdict(self)
-        del fields["name"]
-        return fields
-
-    @classmethod
-    def from_json(cls, name: str, fields: Mapping) -> "Approach":
-        """The approach whose recipe `to_json` returned; fields that it lacks have their default.
-
-        The recipe need not be possible here: its sampler may be registered elsewhere.
-
-        Raises:
-            InputError: the recipe has a field that this version does not know, or a damaged one.
-        """
-        parts = {"stage1": Stage1, "stage2": Stage2, "style": Style}
-        values: dict[str, Any] = dict(fields)
-        try:
-            for part, kind in parts.items():
-                if values.get(part) is not None:
-                    values[part] = kind(**values[part])
-            approach = cls(name, **values)
-            samplers = [stage.sampler for stage in (approach.stage1, approach.stage2) if stage]
-            optional = [*samplers, approach.correction]
-            texts = [approach.title, approach.family, *filter(None, optional)]
-            if not all(isinstance(text, str) for text in texts):
-                raise TypeError("a text is not one")
-            if not isinstance(approach.stage1, Stage1) or not NAME.fullmatch(name):
-                raise TypeError("it has no stage 1, or no possible name")
-            return approach
-        except TypeError as error:
-            raise InputError(
-                f"the recipe of approach '{name}' cannot be read ({error}); a newer version may "
-                "have written it: use that version"
-            ) from error
-
+__all__ = [
+    "FAMILIES",
+    "LEARNED",
+    "NAME",
+    "Approach",
+    "Stage1",
+    "Stage2",
+    "Style",
+]
 
 APPROACHES: dict[str, Approach] = {}
 """The registered approaches by name; pairs of samplers are not among them."""
@@ -132,11 +44,9 @@ def register(approach: Approach) -> Approach:
     """Adds an approach; registering an equal one again changes nothing. Returns it.
 
     Raises:
-        InputError: the name is taken, or the recipe cannot be: an unknown sampler, correction or
-            family, a family that resamples features without a stage 2, or a name that is not
-            lowercase letters, digits and `_+-`.
+        InputError: the name is taken, or the recipe cannot be (`recipe.require_possible`).
     """
-    _require_possible(approach)
+    require_possible(approach)
     taken = APPROACHES.get(approach.name) or _pair(approach.name)
     if taken is not None and taken != approach:
         raise InputError(
@@ -145,33 +55,31 @@ def register(approach: Approach) -> Approach:
     return APPROACHES.setdefault(approach.name, approach)
 
 
-def _require_possible(approach: Approach) -> None:
-    if not NAME.fullmatch(approach.name):
-        raise InputError(
-            f"approach name '{approach.name}' found, lowercase letters, digits and _+- expected; "
-            "rename it"
-        )
-    require_known("family", approach.family, FAMILIES)
-    for stage in (approach.stage1, approach.stage2):
-        if stage is not None and stage.sampler is not None:
-            require_known("sampler", stage.sampler, SAMPLERS)
-    if approach.correction is not None:
-        require_known("correction", approach.correction, CORRECTIONS)
-    if approach.family in ("feature", "two-stage") and approach.stage2 is None:
-        raise InputError(
-            f"approach '{approach.name}' is of the family '{approach.family}', which resamples "
-            "features, but has no stage 2; add stage2=Stage2(...) or name another family"
-        )
-
-
 def find(name: str) -> Approach:
-    """The approach of a name: a registered one, or a pair of samplers.
+    """The approach of a name: a registered one or a pair of samplers, perhaps with a correction.
 
     Raises:
-        InputError: there is none; the message has the nearest valid names.
+        InputError: there is none, and the message has the nearest valid names; or the approach
+            already has a correction, or cannot have one.
     """
-    found = APPROACHES.get(name) or _pair(name)
-    return found if found is not None else APPROACHES[require_known("approach", name, names())]
+    base, plus, correction = name.partition("+")
+    found = APPROACHES.get(base) or _pair(base)
+    if found is None:
+        return APPROACHES[require_known("approach", base, names())]
+    if not plus:
+        return found
+    require_known("correction", correction, CORRECTIONS)
+    if found.correction is not None:
+        raise InputError(
+            f"approach '{name}' found, but '{base}' already corrects its probabilities "
+            f"({found.correction}); name '{base}' alone"
+        )
+    title = f"{found.title} + {correction}"
+    corrected = dataclasses.replace(
+        found, name=name, title=title, family="correction", correction=correction, style=None
+    )
+    require_prior(corrected)
+    return corrected
 
 
 def names() -> list[str]:
@@ -185,15 +93,45 @@ def position(name: str) -> tuple:
     """The sort key of a name in tables and in lists of records.
 
     The paper's approaches come first, then pairs of samplers, then all others by their names: the
-    order does not depend on what else is registered.
+    order does not depend on what else is registered. A corrected one follows the one that it
+    corrects.
     """
-    if name in PAPER:
-        return 0, PAPER.index(name)
-    space, *samplers = name.split("_")
+    base, _, correction = name.partition("+")
+    if base in PAPER:
+        return 0, PAPER.index(base), correction
+    space, *samplers = base.split("_")
     order = list(SAMPLERS)
-    if _pair(name) is not None:
-        return 1, ("is", "fs", "ts").index(space), *map(order.index, samplers)
-    return 2, name
+    if _pair(base) is not None:
+        return 1, ("is", "fs", "ts").index(space), *map(order.index, samplers), correction
+    return 2, base, correction
+
+
+def choose(wanted: Sequence[str]) -> tuple[Approach, ...]:
+    """The approaches that a list names, each once, in the order of the list.
+
+    Args:
+        wanted: names of approaches; `paper` for the paper's nine, `all` for these and all that are
+            registered, or a key of `FAMILIES` for those of `all` that belong to it.
+
+    Raises:
+        InputError: a name is unknown.
+    """
+    found: dict[str, None] = {}
+    for name in wanted:
+        if name == "paper":
+            found |= dict.fromkeys(PAPER)
+        elif name == "all":
+            found |= dict.fromkeys(listed())
+        elif name in FAMILIES:
+            found |= dict.fromkeys(own for own in listed() if find(own).family == name)
+        else:
+            found[name] = None
+    return tuple(map(find, found))
+
+
+def listed() -> list[str]:
+    """The names that `all` stands for: the paper's, those registered, and RBU on features."""
+    return sorted({*PAPER, "fs_rbu", *APPROACHES}, key=position)
 
 
 def _pair(name: str) -> Approach | None:
@@ -226,5 +164,5 @@ PAPER = (
 )
 """The nine names of the paper, in the order of its Table II; only the paper's tables use them."""
 
-register(Approach("baseline", "Baseline", "baseline"))
-register(Approach("post_prior", "Prior correction", "correction", correction="prior"))
+for _approach in (Approach("baseline", "Baseline", "baseline"), *METHODS):
+    register(_approach)

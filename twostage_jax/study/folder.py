@@ -31,9 +31,10 @@ from twostage_jax.training.protocol import Protocol
 FORMAT = 2
 """Of `study.json`. Version 1 had no number and no recipes of approaches."""
 
-# Raise the number when the fields change. Records of format 1 have no checksum.
-_RECORD_FORMAT = "twostage_jax record 2"
-_RECORD_FORMATS = ("twostage_jax record 1", _RECORD_FORMAT)
+# Raise the number when the fields change. Records of format 1 have no checksum, and those of
+# format 2 no learned class frequencies.
+_RECORD_FORMAT = "twostage_jax record 3"
+_RECORD_FORMATS = ("twostage_jax record 1", "twostage_jax record 2", _RECORD_FORMAT)
 _SUFFIX = ".safetensors"
 
 
@@ -267,12 +268,12 @@ def read_record(path: str | os.PathLike[str]) -> Record:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if (number := fields.get("format")) not in _RECORD_FORMATS:
             raise InputError(f"its format is not '{_RECORD_FORMAT}'")
-        stated = fields.pop("checksum") if number == _RECORD_FORMAT else None
-        text = json.dumps(fields, sort_keys=True)
+        stated = fields.pop("checksum") if number != _RECORD_FORMATS[0] else None
+        found = checksum(tensors, json.dumps(fields, sort_keys=True))
         del fields["format"]
         fields["key"] = RecordKey(**fields["key"])
         record = Record(**fields, **tensors)
-        if stated is not None and stated != checksum(tensors, text):
+        if stated is not None and stated != found:
             raise InputError("its checksum is another one: the file was altered")
         return record
     # Missing or unknown fields are TypeErrors; bad JSON and InputErrors are ValueErrors.

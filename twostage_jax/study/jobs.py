@@ -29,13 +29,18 @@ class Network(NamedTuple):
         partition: what it is trained on.
         stage1: how.
         approaches: that share it.
-        images: rows of its plan, which are its training images per epoch.
+        counts: training images of each class per epoch, those that its plan makes.
     """
 
     partition: PartitionKey
     stage1: Stage1
     approaches: tuple[Approach, ...]
-    images: int
+    counts: tuple[int, ...]
+
+    @property
+    def images(self) -> int:
+        """Training images per epoch."""
+        return sum(self.counts)
 
     @property
     def keys(self) -> list[RecordKey]:
@@ -71,7 +76,7 @@ def list_networks(plans: Plans, scope: Scope) -> list[Network]:
                 plans.require_classes(partition, approach)
                 sharing.setdefault(approach.stage1, []).append(approach)
         networks += [
-            Network(partition, stage1, tuple(own), len(plans.of_images(partition, stage1)))
+            Network(partition, stage1, tuple(own), plans.trained_counts(partition, stage1))
             for stage1, own in sharing.items()
         ]
     if not networks:

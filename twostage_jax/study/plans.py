@@ -21,6 +21,7 @@ from twostage_jax.resampling.samplers import SMOTE
 from twostage_jax.study.approaches import Approach, Stage1
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.streams import Stream, derive
+from twostage_jax.training.objective import require_counts
 from twostage_jax.training.protocol import Protocol
 
 # A study asks for the same plan when it lists networks and when it trains them.
@@ -60,6 +61,17 @@ class Plans:
         """Training images of each class."""
         labels = self.image_set.labels[self.partition(partition).train]
         return np.bincount(labels, minlength=self.image_set.num_classes).astype(np.int32)
+
+    def trained_counts(self, partition: PartitionKey, stage1: Stage1) -> tuple[int, ...]:
+        """Training images of each class per epoch of a network, those that its plan makes.
+
+        Raises:
+            InputError: as the sampler, or the network's loss needs a class that has none of them.
+        """
+        labels = self.of_images(partition, stage1).label
+        counts = np.bincount(labels, minlength=self.image_set.num_classes)
+        require_counts(stage1.functions, counts, self.image_set.class_names, partition.title)
+        return tuple(counts.tolist())
 
     def stream(self, partition: PartitionKey, stage1: Stage1, *stage: str) -> Stream:
         """The random streams of a network, or of one of its heads (`stage`: the approach)."""

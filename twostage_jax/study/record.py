@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Float32, Float64, Int32
 
 from twostage_jax.data.partition import ORIGINAL, SCENARIOS
 from twostage_jax.study.approaches import NAME, position
@@ -30,6 +30,7 @@ TENSORS: Mapping[str, tuple[type, int]] = MappingProxyType(
         "curve1": (np.float32, 2),
         "curve2": (np.float32, 2),
         "class_counts": (np.int32, 1),
+        "prior": (np.float64, 1),
     }
 )
 """The arrays of a record: dtype and number of dimensions."""
@@ -128,6 +129,11 @@ class Record:
     """Wall time of each phase: stage1, features, stage2."""
     images: dict[str, int]
     """Image passes of each phase."""
+    prior: Float64[np.ndarray, "prior_classes"] = dataclasses.field(
+        default_factory=lambda: np.zeros(0)
+    )
+    """Class frequencies under which the probabilities hold, see `Approach.learned_prior`; of
+    length 0 where they are not known, as in records of older versions."""
 
     def __post_init__(self) -> None:
         """Validates status, dtypes, shapes and values."""
@@ -160,6 +166,8 @@ class Record:
         require_known("status", self.status, ("done", "failed"))
         if (self.status == "failed") != bool(self.reason.strip()):
             raise _wrong("reason", f"'{self.reason}' in a {self.status} record", "one if it failed")
+        if len(self.prior) not in (0, classes) or not (self.prior > 0).all():
+            raise _wrong("prior", str(self.prior)[:60], f"none or {classes} frequencies above 0")
         if self.status == "done" and n == 0:
             raise _wrong("test_index", "no rows", "at least one when done")
 

@@ -82,6 +82,7 @@ class Tuned(NamedTuple):
     curve: Float32[np.ndarray, "epochs 2"]
     seconds: float
     features: int
+    counts: Int[np.ndarray, " classes"]
 
 
 def run_group(
@@ -137,7 +138,8 @@ def run_group(
     )
     seconds = trained.seconds / len(heads)
     for i, head in enumerate(heads):
-        tuned = Tuned(probabilities[i], trained.curves[i], seconds, len(head.plan))
+        counts = np.bincount(head.plan.label, minlength=plans.image_set.num_classes)
+        tuned = Tuned(probabilities[i], trained.curves[i], seconds, len(head.plan), counts)
         records.append(make_record(head.member, head.approach, tuned))
     features = _shown_features(trainer, plans, networks, heads, trained, shown, provenance)
     return GroupResult(records, features)
@@ -265,13 +267,16 @@ def _record(
     curve2 = tuned.curve if tuned else np.zeros((0, 2), np.float32)
     probabilities = tuned.probabilities if tuned else networks.probabilities[member]
     probabilities = probabilities[: len(partition.test)]
+    prior = approach.learned_prior(tuned.counts if tuned else np.array(network.counts))
     reason = _divergence(1, curve1) or _divergence(2, curve2) or reason
     if not reason and not np.isfinite(probabilities).all():
         reason = "the predictions are not finite"  # the last step diverged: no loss shows it
     if reason:
         return failed_record(network.key(approach), reason, **common)
     if approach.correction is not None:
-        probabilities = CORRECTIONS[approach.correction](probabilities, counts)
+        assert prior is not None, "see recipe.require_possible"
+        probabilities = CORRECTIONS[approach.correction](probabilities, prior)
+        prior = np.full(len(counts), 1 / len(counts))
     protocol = plans.protocol
     return Record(
         key=network.key(approach),
@@ -281,6 +286,7 @@ def _record(
         label=plans.image_set.labels[partition.test],
         kept=partition.kept,
         probabilities=probabilities,
+        prior=np.zeros(0) if prior is None else prior,
         curve1=curve1,
         curve2=curve2,
         seconds=networks.seconds | {"stage2": tuned.seconds if tuned else 0.0},
