@@ -16,7 +16,7 @@ from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
 from twostage_jax.data.sources import SOURCES, find_source
 from twostage_jax.data.sources.options import MAX_PIXELS, SourceOptions
 from twostage_jax.evaluation.tables import TESTS
-from twostage_jax.study.approaches import PAPER, find
+from twostage_jax.study.approaches import PAPER, choose
 from twostage_jax.study.jobs import Scope
 from twostage_jax.support.errors import InputError, require_known
 from twostage_jax.support.files import user_path
@@ -95,8 +95,7 @@ class Options:
     @property
     def scope(self) -> Scope:
         """What the study covers."""
-        approaches = tuple(map(find, dict.fromkeys(self.approaches)))
-        return Scope(self.scenarios, self.ratios, self.folds, approaches)
+        return Scope(self.scenarios, self.ratios, self.folds, choose(self.approaches))
 
     @property
     def results(self) -> Path:
@@ -208,8 +207,7 @@ def _require_names(options: Options) -> None:
     require_known("test fold", options.test_fold, TESTS)
     for scenario in options.scenarios:
         require_known("scenario", scenario, SCENARIOS)
-    for approach in options.approaches:
-        find(approach)
+    choose(options.approaches)
     for name in ("scenarios", "ratios", "approaches"):
         if not getattr(options, name):
             raise InputError(f"--{name} names none, at least one expected")

@@ -130,6 +130,11 @@ class Stage2:
         return Objective(self.loss, scales=self.learns == "scales")
 
     @property
+    def functions(self) -> list[Entry]:
+        """The losses that it uses."""
+        return [LOSSES[self.loss.name]]
+
+    @property
     def is_trained(self) -> bool:
         """Whether gradients are followed."""
         return self.learns in ("head", "scales")
@@ -175,6 +180,11 @@ class Approach:
     def recipe(self) -> tuple:
         """What a record depends on, without what is only shown."""
         return self.stage1, self.stage2, self.correction
+
+    @property
+    def head_objective(self) -> Objective:
+        """That of the head which predicts: it may be a cosine classifier."""
+        return self.stage1.objective if self.stage2 is None else self.stage2.objective
 
     @property
     def uncorrected(self) -> str:

@@ -14,6 +14,8 @@ from twostage_jax.support.errors import InputError, require_known
 Counts = Num[np.ndarray, " classes"]
 Frequencies = Float64[np.ndarray, " classes"]
 
+COSINE_SCALE = 30.0
+"""By which a cosine classifier multiplies its cosines, unless its loss says otherwise."""
 DEFERRED_FROM = 0.8
 """Share of the epochs after which deferred weights count, as in Cao et al. (2019): 160 of 200."""
 DEFERRED_BETA = 0.9999
@@ -88,8 +90,8 @@ class Entry(NamedTuple):
         function: the function, or its name in the module of its kind.
         ranges: its parameters, with the values that they may have.
         counts: whether it needs a sample of every class.
-        cosines: whether it takes cosines in place of class scores: then the head has a cosine
-            classifier, whose `scale` is that parameter of the call.
+        cosines: whether it takes cosines in place of class scores: then the head is a cosine
+            classifier, and its probabilities are those of the cosines times the parameter `scale`.
         learned: called with the samples of each class and the parameters; tells under which class
             frequencies the probabilities hold that it teaches. By default those of the samples.
     """
@@ -226,3 +228,19 @@ class Objective:
     """Samples are mixtures of two, with two labels."""
     scales: bool = False
     """Only one scale per class learns, on top of a head that stays."""
+
+    @property
+    def needs_sizes(self) -> bool:
+        """Whether the program takes the sizes of the classes."""
+        return self.deferred or LOSSES[self.loss.name].counts
+
+    @property
+    def scale(self) -> float | None:
+        """Of the cosines of a cosine classifier; None for any other head."""
+        if not LOSSES[self.loss.name].cosines:
+            return None
+        return dict(self.loss.parameters).get("scale", COSINE_SCALE)
+
+
+PLAIN = Objective()
+"""The paper's: cross-entropy of samples as they are."""
