@@ -13,6 +13,7 @@ from twostage_jax.support.errors import InputError, require_known
 
 Counts = Num[np.ndarray, " classes"]
 Frequencies = Float64[np.ndarray, " classes"]
+Number = int | float
 
 DEFERRED_FROM = 0.8
 """Share of the epochs after which deferred weights count, as in Cao et al. (2019): 160 of 200."""
@@ -25,10 +26,10 @@ class Call:
     """A function by its name in a registry, with the parameters that differ from its defaults."""
 
     name: str
-    parameters: tuple[tuple[str, float], ...] = ()
+    parameters: tuple[tuple[str, Number], ...] = ()
 
     @classmethod
-    def of(cls, name: str, **parameters: float) -> "Call":
+    def of(cls, name: str, **parameters: Number) -> "Call":
         """The call of a function by name, `Call.of("focal", gamma=1.0)`."""
         return cls(name, tuple(sorted(parameters.items())))
 
@@ -40,7 +41,7 @@ class Call:
     def from_json(cls, fields: Mapping) -> "Call":
         """The call that `to_json` returned; a TypeError if it is none."""
         name, parameters = fields["name"], dict(fields["parameters"])
-        numbers = all(isinstance(value, int | float) for value in parameters.values())
+        numbers = all(isinstance(value, Number) for value in parameters.values())
         if len(fields) != 2 or not isinstance(name, str) or not numbers:
             raise TypeError(f"{str(fields)[:60]!r} names no function")
         return cls.of(name, **parameters)
@@ -61,7 +62,7 @@ class Range(NamedTuple):
 
     def __contains__(self, value: object) -> bool:
         """Whether a value is a number in the range."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, Number):
             return False
         above = value > self.least or (value == self.least and not self.without_least)
         below = value < self.most or (value == self.most and not self.without_most)
@@ -90,6 +91,7 @@ class Entry(NamedTuple):
         counts: whether it needs a sample of every class.
         cosines: whether it takes cosines in place of class scores: then the head has a cosine
             classifier, whose `scale` is that parameter of the call.
+        required: the parameters that have no default.
         learned: called with the samples of each class and the parameters; tells under which class
             frequencies the probabilities hold that it teaches. By default those of the samples.
     """
@@ -99,6 +101,7 @@ class Entry(NamedTuple):
     ranges: Mapping[str, Range] = MappingProxyType({})
     counts: bool = False
     cosines: bool = False
+    required: tuple[str, ...] = ()
     learned: Callable[..., Frequencies] = lambda counts, **parameters: as_they_are(counts)
 
 
@@ -106,12 +109,12 @@ def _equal(counts: Counts) -> Frequencies:
     return np.full(len(counts), 1 / len(counts))
 
 
-def _class_balanced(counts: Counts, beta: float = 0.9999) -> Frequencies:
-    seen = counts * (1 - beta) / (1 - beta ** counts.astype(np.float64))
+def _class_balanced(counts: Counts, beta: Number = 0.9999) -> Frequencies:
+    seen = counts / -np.expm1(counts * (np.log(beta) if beta > 0 else -np.inf))
     return seen / seen.sum()
 
 
-def _logit_adjusted(counts: Counts, tau: float = 1.0) -> Frequencies:
+def _logit_adjusted(counts: Counts, tau: Number = 1.0) -> Frequencies:
     left = as_they_are(counts) ** (1 - tau)
     return left / left.sum()
 
@@ -144,7 +147,9 @@ LOSSES: dict[str, Entry] = {
         counts=True,
         cosines=True,
     ),
-    "label_smoothing": Entry("label smoothing", "label_smoothing", {"amount": _SHARE}),
+    "label_smoothing": Entry(
+        "label smoothing", "label_smoothing", {"amount": _SHARE}, required=("amount",)
+    ),
     "label_aware_smoothing": Entry(
         "label-aware smoothing",
         "label_aware_smoothing",
@@ -179,9 +184,15 @@ def require_call(kind: str, call: Call, registry: Mapping[str, Entry]) -> Entry:
         registry: of the functions of this kind.
 
     Raises:
-        InputError: an unknown name or parameter, or a parameter out of its range.
+        InputError: an unknown name or parameter, a parameter out of its range, or one that has no
+            default and is not given.
     """
     entry = registry[require_known(kind, call.name, registry)]
+    for name in entry.required:
+        if name not in dict(call.parameters):
+            raise InputError(
+                f"{kind} '{call.name}' has no {name}, {entry.ranges[name]} expected; give it one"
+            )
     for name, value in call.parameters:
         require_known(f"parameter of {kind} '{call.name}'", name, entry.ranges)
         if value not in entry.ranges[name]:
