@@ -1,5 +1,6 @@
 """Losses: published numbers, identities, gradients, and what is refused."""
 
+import functools
 import inspect
 
 import jax
@@ -21,14 +22,11 @@ BALANCED = GOLDEN["class_balanced_softmax_loss"]
 PUBLISHED = [
     ("cross_entropy", {}, GOLDEN["cross_entropy"]["rows"]),
     ("weighted", {}, GOLDEN["weighted_cross_entropy"]["batch mean"]),
-    *(
-        ("class_balanced", {"beta": beta}, BALANCED[f"beta={beta}"])
-        for beta in (0.9, 0.99, 0.999, 0.9999)
-    ),
+    *(("class_balanced", {"beta": beta}, BALANCED[f"beta={beta}"]) for beta in (0.9, 0.99, 0.999)),
     ("class_balanced", {}, BALANCED["beta=0.9999"]),
-    *(("focal", {"gamma": gamma}, SOFTMAX[f"gamma={gamma}"]) for gamma in (0.5, 1.0, 2.0)),
+    *(("focal", {"gamma": gamma}, SOFTMAX[f"gamma={gamma}"]) for gamma in (0.5, 1.0)),
     ("focal", {}, SOFTMAX["gamma=2.0"]),
-    *(("sigmoid_focal", {"gamma": gamma}, SIGMOID[f"gamma={gamma}"]) for gamma in (0.5, 1.0, 2.0)),
+    *(("sigmoid_focal", {"gamma": gamma}, SIGMOID[f"gamma={gamma}"]) for gamma in (0.5, 1.0)),
     ("sigmoid_focal", {}, SIGMOID["gamma=2.0"]),
     ("logit_adjusted", {}, GOLDEN["logit_adjusted_loss"]["tau=1 rows"]),
     ("logit_adjusted", {"tau": 0.5}, GOLDEN["logit_adjusted_loss"]["tau=0.5"]),
@@ -42,13 +40,15 @@ PUBLISHED = [
 ]
 COUNTS = np.array([1000, 100, 50, 10])
 REQUIRED = {"label_smoothing": {"amount": 0.1}}
+# Less optimized programs are compiled faster.
+compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 each = pytest.mark.parametrize("name", LOSSES)
 
 
 def call_all(calls, logits, labels, counts=COUNTS):
     """Losses of calls (name, parameters), one compiled program as in training."""
 
-    @jax.jit
+    @compiled
     def call(*arguments):
         return [getattr(losses, name)(*arguments, **parameters) for name, parameters in calls]
 
@@ -131,7 +131,7 @@ def batches(draw):
         return jnp.asarray(logits), jnp.asarray(rng.integers(0, 4, 6)), jnp.asarray(counts)
 
 
-@jax.jit
+@compiled
 def sides(logits, labels, counts):
     """Pairs of what has to be equal in every bit, and of what is equal but for rounding."""
     batch, own = (logits, labels, counts), jax.nn.one_hot(labels, 4)
@@ -211,7 +211,7 @@ def test_losses_of_many_members_are_those_of_each():
     logits = rng.normal(size=(3, 5, 4)).astype(np.float32)
     labels, counts = rng.integers(0, 4, (3, 5)), rng.integers(1, 99, (3, 4))
 
-    @jax.jit
+    @compiled
     @jax.vmap
     def lifted(*batch):
         return [getattr(losses, name)(*batch, **parameters) for name, parameters in CALLS]
@@ -234,7 +234,7 @@ def test_gradients_are_finite_where_the_loss_is():
     logits = jnp.array([[0.5, 0, 0], [200, 0, 0], [0, 200, 0], [1e4, -1e4, 0], [-1e4, 1e4, 0]])
     batch = jnp.zeros(5, int), jnp.array([3, 3, 1])
 
-    @jax.jit
+    @compiled
     def differentiate(logits):
         totals = [
             lambda x, name=name, own=own: getattr(losses, name)(x, *batch, **own).sum()
