@@ -20,6 +20,7 @@ from twostage_jax.training.objective import (
     Entry,
     Frequencies,
     Objective,
+    as_they_are,
     require_call,
 )
 
@@ -209,12 +210,17 @@ class Approach:
             return np.full(len(seen), 1 / len(seen))
         if stage2 is not None:
             return LOSSES[stage2.loss.name].learned(seen, **dict(stage2.loss.parameters))
+        calls = [(LOSSES, stage1.loss)]
         if stage1.mixing is not None:
-            mixing = MIXINGS[stage1.mixing.name]
-            seen = mixing.learned(seen, **dict(stage1.mixing.parameters)) * seen.sum()
+            calls.append((MIXINGS, stage1.mixing))
         if stage1.deferred:
-            seen = LOSSES["class_balanced"].learned(seen, beta=DEFERRED_BETA) * seen.sum()
-        return LOSSES[stage1.loss.name].learned(seen, **dict(stage1.loss.parameters))
+            calls.append((LOSSES, Call.of("class_balanced", beta=DEFERRED_BETA)))
+        # Each changes the weight of the classes by a factor, as training multiplies them.
+        prior = own = as_they_are(seen)
+        for registry, call in calls:
+            entry = registry[call.name]
+            prior = prior * entry.learned(seen, **dict(call.parameters)) / own
+        return prior / prior.sum()
 
     def to_json(self) -> dict:
         """The recipe in values that JSON can hold; the name stands outside.
@@ -246,8 +252,8 @@ class Approach:
             for part, kind in parts.items():
                 if values.get(part) is not None:
                     own = dict(values[part])
-                    for name in _CALLS & own.keys():
-                        own[name] = Call.from_json(own[name])
+                    for field in _CALLS & own.keys():
+                        own[field] = Call.from_json(own[field])
                     values[part] = kind(**own)
             approach = cls(name, **values)
             samplers = [stage.sampler for stage in (approach.stage1, approach.stage2) if stage]

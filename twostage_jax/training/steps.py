@@ -103,6 +103,10 @@ class Stages:
 
     `lifting.Lifted` runs them for many; which of their arguments all members share is part of
     their definition (`over_members`).
+
+    Attributes:
+        protocol: how to train.
+        network_graph, head_graph: what makes a network or a head of a state (`nnx.merge`).
     """
 
     def __init__(
@@ -136,9 +140,9 @@ class Stages:
             eps_in_sqrt=protocol.epsilon_in_root,
         )
         shapes = nnx.eval_shape(lambda: self._new_network(jax.random.key(0)))
-        self._network = nnx.graphdef(shapes)
+        self.network_graph = nnx.graphdef(shapes)
         self._foreign_features = feature_size
-        self._head = nnx.graphdef(nnx.eval_shape(lambda: self._new_head(jax.random.key(0))))
+        self.head_graph = nnx.graphdef(nnx.eval_shape(lambda: self._new_head(jax.random.key(0))))
         self._feature_size = shapes.feature_size
 
     def _new_network(self, key) -> Network:
@@ -176,7 +180,7 @@ class Stages:
         """The parameters of the head that stage 2 leaves."""
         if not self._objective.scales:
             return state.params
-        scaled = nnx.merge(self._head, state.stats, copy=True)
+        scaled = nnx.merge(self.head_graph, state.stats, copy=True)
         scaled.output.kernel[...] *= state.params
         scaled.output.bias[...] *= state.params
         return nnx.state(scaled, nnx.Param)
@@ -226,7 +230,7 @@ class Stages:
         steps: Int[Array, ""] | int,
     ) -> Float[Array, "rows f"]:
         """Features of rows of the images, batch norm in inference mode, of `steps` batches."""
-        model: Network = nnx.merge(self._network, state.params, state.stats)
+        model: Network = nnx.merge(self.network_graph, state.params, state.stats)
 
         def add_batch(step, table):
             batch = model.features(images[rows[step]].astype(jnp.float32))
@@ -241,7 +245,7 @@ class Stages:
         self, params: nnx.State, features: Float[Array, "n f"]
     ) -> Float[Array, "n classes"]:
         """Class probabilities of a head."""
-        head = nnx.merge(self._head, params)
+        head = nnx.merge(self.head_graph, params)
         if self._on_cosines:
             return jax.nn.softmax(self._objective.scale * head.cosines(features))
         return jax.nn.softmax(head(features))
@@ -252,17 +256,17 @@ class Stages:
         self, params: nnx.State, features: Float[Array, "n f"]
     ) -> Float[Array, "n hidden"]:
         """Activations of a head's hidden layer."""
-        return nnx.merge(self._head, params).represent(features)
+        return nnx.merge(self.head_graph, params).represent(features)
 
     def _network_loss(self, sizes, params, stats, images, batch):
-        model: Network = nnx.merge(self._network, params, stats, copy=True)
+        model: Network = nnx.merge(self.network_graph, params, stats, copy=True)
         scores = self._scores(model.head, model.features(batch.gather(images), batch.valid))
         loss, tally = self._score(scores, batch, sizes)
         return loss, (nnx.state(model, nnx.BatchStat), tally)
 
     def _head_loss(self, sizes, params, stats, features, batch):
         scales, own = (params, stats) if self._objective.scales else (1, params)
-        scores = self._scores(nnx.merge(self._head, own), batch.gather(features))
+        scores = self._scores(nnx.merge(self.head_graph, own), batch.gather(features))
         loss, tally = self._score(scales * scores, batch, sizes)
         return loss, (stats, tally)
 
