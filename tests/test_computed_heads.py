@@ -58,7 +58,7 @@ def part_by_hand(labels, seed):
     return np.array(taken)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1))
 def test_the_chosen_tau_is_the_smallest_of_the_best(seed):
     hidden, labels, rng = activations(seed)
@@ -87,7 +87,7 @@ def test_a_kernel_that_favors_frequent_classes_is_normalized():
 # --- Nearest class mean ---
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1))
 def test_the_nearest_mean_is_scikit_learns(seed):
     hidden, labels, rng = activations(seed)
