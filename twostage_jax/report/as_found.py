@@ -8,13 +8,13 @@ from twostage_jax.evaluation import metrics, tables
 from twostage_jax.evaluation.recommendation import explain, fit_command, recommend
 from twostage_jax.evaluation.sheets import csv
 from twostage_jax.report import (
+    calibration,
     confusion,
     costs,
     learning,
     pictures,
     provenance,
     ranks,
-    reliability,
     scores,
     style,
     verdict,
@@ -84,7 +84,7 @@ def _scores(results: Results) -> list[Block]:
         *scores.blocks(results),
         _recall_of_classes(results),
         *ranks.blocks(results),
-        *reliability.blocks(results),
+        *calibration.blocks(results),
         confusion.block(results),
     ]
 
