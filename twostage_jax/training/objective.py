@@ -250,7 +250,7 @@ class Objective:
         """Of the cosines of a cosine classifier; None for any other head."""
         if not LOSSES[self.loss.name].cosines:
             return None
-        return dict(self.loss.parameters).get("scale", COSINE_SCALE)
+        return float(dict(self.loss.parameters).get("scale", COSINE_SCALE))
 
 
 PLAIN = Objective()
