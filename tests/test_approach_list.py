@@ -42,7 +42,7 @@ BAD = {
     "a correction of many": (["paper+prior"], "'paper' stands for several; name each"),
     "a correction that cannot be": (["head_tau+prior"], "not known after tau-normalization"),
     "an empty family": (["other"], "no approach of that family is registered"),
-    "nothing": ([], "--approaches names none"),
+    "nothing": ([], "--approaches without a name found"),
 }
 
 

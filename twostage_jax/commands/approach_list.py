@@ -53,7 +53,7 @@ def choose_approaches(words: Sequence[str]) -> tuple[Approach, ...]:
             or of one that cannot be corrected, or no word.
     """
     if not words:
-        raise InputError("--approaches names none, at least one expected; or leave it out")
+        raise InputError("--approaches without a name found; name at least one, or leave it out")
     for word in words:
         base, plus, _ = word.partition("+")
         if plus and base in WORDS and base not in names():
@@ -61,7 +61,7 @@ def choose_approaches(words: Sequence[str]) -> tuple[Approach, ...]:
                 f"approach '{word}' found, but '{base}' stands for several; name each that is to "
                 "be corrected, such as fs_rus+prior"
             )
-        require_known("approach", base, [*WORDS, *names()])
+        require_known("approach", base, dict.fromkeys([*WORDS, *names()]))
         if not choose([word]):
             raise InputError(
                 f"approach '{word}' found, but no approach of that family is registered; name "

