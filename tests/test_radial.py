@@ -137,3 +137,10 @@ def test_a_class_of_one_sample_is_refused():
         with pytest.raises(InputError, match=message):
             call()
     RadialBasedUndersampler().require_classes(y)
+
+
+def test_more_pairs_than_memory_holds_are_refused_before_the_work():
+    y = np.arange(40_000) % 3
+    with pytest.raises(InputError, match=r"40000 samples found.* takes at most 32768; use gamma="):
+        RadialBasedUndersampler(gamma="cv").require_classes(y)
+    RadialBasedUndersampler().require_classes(y)

@@ -19,6 +19,8 @@ from twostage_jax.support.errors import InputError
 
 # Number of pairs whose potentials are held at a time, 8 bytes each.
 PAIRS = 2**27
+# The most pairs of all samples that `gamma="cv"` holds: 8 GiB.
+MOST_PAIRS = 2**30
 
 MULTIPLES = (0.01, 0.1, 1.0, 10.0)
 """Widths that `gamma="cv"` tries, in multiples of `scale`."""
@@ -91,6 +93,11 @@ class RadialBasedUndersampler(UnderSampler):
             raise InputError(
                 f"class {classes[counts.argmin()]} has 1 sample, RadialBasedUndersampler with "
                 "gamma='cv' expects at least 2 of each class; add samples or use gamma='scale'"
+            )
+        if self.gamma == "cv" and len(y) ** 2 > MOST_PAIRS:
+            raise InputError(
+                f"{len(y)} samples found, RadialBasedUndersampler with gamma='cv' holds the "
+                f"distances of all pairs and takes at most {int(MOST_PAIRS**0.5)}; use gamma='scale'"
             )
 
     def _decide(self, x, y) -> Plan:
