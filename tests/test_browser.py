@@ -69,7 +69,7 @@ def test_the_page_opens_without_errors_or_network_and_fits_the_width(open_page, 
     assert [url for url in asked if url.startswith("file")] == [page_file.as_uri()]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     drawn = page.locator("figure img").evaluate_all("all => all.map(i => i.naturalWidth)")
-    assert len(drawn) == 17
+    assert len(drawn) == 19
     assert all(drawn)
     assert page_file.stat().st_size < 5e6
 

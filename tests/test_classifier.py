@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 from sklearn.base import clone
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
@@ -35,6 +36,7 @@ from twostage_jax.study.jobs import Scope
 from twostage_jax.study.record import RecordKey
 from twostage_jax.study.study import Study
 from twostage_jax.support.errors import InputError
+from twostage_jax.support.files import checksum
 from twostage_jax.training.protocol import Protocol
 
 SMALL = {
@@ -84,7 +86,10 @@ def fitted(image_set, labels) -> TwoStageClassifier:
 
 # --- The study's numbers ---
 
-NAMES = ("baseline", "is_smote", "fs_ros", "ts_smote_rus", "post_prior")
+NAMES = (
+    *("baseline", "is_smote", "fs_ros", "ts_smote_rus", "post_prior"),
+    *("loss_ldam_drw", "mix_balanced", "head_lws", "head_tau", "fs_ros+prior"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -588,6 +593,42 @@ def test_what_is_there_is_not_lost(fitted, tmp_path, monkeypatch):
         fitted.save(tmp_path / "m", force=True)
 
 
+def test_models_of_other_approaches_survive_saving(image_set, labels, tmp_path):
+    """One with a cosine classifier, and one whose class frequencies are not known."""
+    parameters = SMALL | {"epochs": 1, "image_sampler": None, "feature_sampler": None}
+    for name in ("loss_ldam_drw", "head_tau"):
+        model = TwoStageClassifier(**parameters, approach=name).fit(image_set.images, labels)
+        model.save(tmp_path / name)
+        loaded = TwoStageClassifier.load(tmp_path / name)
+        found = model.predict_proba(image_set.images)
+        assert np.array_equal(loaded.predict_proba(image_set.images), found)
+    with pytest.raises(InputError, match=r"not known .* 'head_tau' hold; expected prior=None"):
+        model.set_params(prior="balanced").predict_proba(image_set.images)
+
+
+def test_models_of_the_first_format_are_read(fitted, image_set, tmp_path):
+    """They have the samples of each class in place of the class frequencies that were learned."""
+    fitted.save(tmp_path / "m")
+    path = tmp_path / "m" / "model.json"
+    fields = json.loads(path.read_text())
+    del fields["prior"], fields["cosine_scale"], fields["checksum"]
+    fields |= {"format": 1, "trained_counts": [30, 15, 15]}
+    arrays = load_file(tmp_path / "m" / "model.safetensors")
+    fields["checksum"] = checksum(arrays, json.dumps(fields, sort_keys=True))
+    path.write_text(json.dumps(fields))
+    loaded = TwoStageClassifier.load(tmp_path / "m")
+    found = fitted.predict_proba(image_set.images)
+    assert np.array_equal(loaded.predict_proba(image_set.images), found)
+    balanced = loaded.set_params(prior="balanced").predict_proba(image_set.images)
+    np.testing.assert_allclose(balanced, correct_prior(found, np.array([2, 1, 1])), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["loss_focal", "head_lws", "head_two_phase"])
+def test_approaches_of_networks_are_refused_for_features(name):
+    with pytest.raises(InputError, match=f"'{name}' is about how a network is trained"):
+        TwoStageClassifier(approach=name).fit(np.eye(4), [0, 1] * 2)
+
+
 def test_models_that_are_none_are_refused_in_one_line(fitted, tmp_path):
     fitted.save(tmp_path / "whole")
 
@@ -607,7 +648,7 @@ def test_models_that_are_none_are_refused_in_one_line(fitted, tmp_path):
         return lambda content: json.dumps(json.loads(content) | fields).encode()
 
     json_name, arrays = "model.json", "model.safetensors"
-    assert "this version reads 1 to 1" in damaged(json_name, with_field(format=99))
+    assert "this version reads 1 to 2" in damaged(json_name, with_field(format=99))
     assert "does not describe a model" in damaged(json_name, with_field(format="x"))
     assert "checksum is another" in damaged(json_name, with_field(classes=["a", "b", "c"]))
     assert "cannot be read" in damaged(json_name, lambda c: c[:99])

@@ -9,11 +9,11 @@ import pytest
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.study import jobs
 from twostage_jax.study.approaches import PAPER, Stage1, find
+from twostage_jax.study.halving import run_halving
 from twostage_jax.study.jobs import Scope
 from twostage_jax.study.plans import Plans
 from twostage_jax.study.record import RecordKey
 from twostage_jax.study.run import GroupResult
-from twostage_jax.study.study import run_halving
 from twostage_jax.support.errors import InputError
 from twostage_jax.training.protocol import Protocol
 

@@ -135,13 +135,13 @@ def test_an_epoch_holds_each_row_once(sample, size, spare, stream):
     plan, _ = sample
     steps = -(-len(plan) // size) + spare
     batches = epoch_batches(plan, size, steps, stream)
-    assert [column.shape for column in batches] == [(steps, size)] * 4
-    assert [column.dtype for column in batches] == ["int32", "int32", "float32", "int32"]
+    assert [column.shape for column in batches[:4]] == [(steps, size)] * 4
+    assert [column.dtype for column in batches[:4]] == ["int32", "int32", "float32", "int32"]
     # Full batches, then a partial one, then padding alone.
     flat_valid = batches.valid.ravel()
     np.testing.assert_array_equal(flat_valid, np.arange(steps * size) < len(plan))
     assert np.all(batches.label[~batches.valid] == -1)
-    found = zip(*(column.ravel()[flat_valid].tolist() for column in batches), strict=True)
+    found = zip(*(column.ravel()[flat_valid].tolist() for column in batches[:4]), strict=True)
     columns = (plan.base, plan.neighbor, plan.step.astype(np.float32), plan.label)
     expected = zip(*(column.tolist() for column in columns), strict=True)
     assert sorted(found) == sorted(expected)
@@ -198,7 +198,7 @@ def test_gathered_features_equal_materialized_ones(seed):
 
 def test_padding_gathers_without_error():
     batch = DevicePlan(
-        *(column[0] for column in epoch_batches(Plan.of_all(np.zeros(2, int)), 4, 1, 0))
+        *(column[0] for column in epoch_batches(Plan.of_all(np.zeros(2, int)), 4, 1, 0)[:4])
     )
     gathered = batch.gather(jax.numpy.arange(6.0).reshape(2, 3))
     assert gathered.shape == (4, 3)

@@ -79,6 +79,7 @@ def test_every_figure_is_there_as_picture_and_svg(whole, text):
         "fig5-images-by-ratio", "fig6-metrics-by-ratio", "critical-differences-folds",
         "critical-differences-partitions", "approaches-by-ratio", "spread", "test-folds",
         "recall-by-class-size", "learning-curves", "feature-map", "cost", "reliability",
+        "calibration", "reliability-corrected",
     }  # fmt: skip
     assert {path.stem for path in (whole / "report").glob("*.svg")} == expected
     for name in expected:

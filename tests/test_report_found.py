@@ -66,6 +66,7 @@ def test_nothing_of_the_paper_is_there_and_nothing_is_empty(found, text):
     assert drawn == {
         "differences", "spread", "recall-by-class-size", "critical-differences-splits",
         "reliability", "class-counts", "samples", "smote", "learning-curves", "cost",
+        "calibration", "reliability-corrected",
     }  # fmt: skip
     frames = {path.stem: pd.read_csv(path) for path in (found / "report").glob("*.csv")}
     assert {"verdict", "table2", "calibration", "recall-by-class", "nemenyi"} <= frames.keys()
@@ -191,7 +192,7 @@ def test_test_folds_that_differ_are_compared(tmp_path):
     half = [dataclasses.replace(r, kept=np.arange(len(r.label)) % 2 == 0) for r in records]
     results = read_results(write_study(tmp_path, [r.key for r in half], half))
     names = [block.name for block in scores.blocks(results)]
-    assert names[:3] == ["spread", "test-folds", "test-folds"]
+    assert names[:4] == ["score-intervals", "spread", "test-folds", "test-folds"]
 
 
 def test_two_precisions_of_such_a_study_are_compared(tmp_path):

@@ -12,6 +12,7 @@ from tiny_network import TINY
 
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.support.streams import derive
+from twostage_jax.training.objective import PLAIN
 from twostage_jax.training.protocol import Protocol, complete_settings
 from twostage_jax.training.trainer import CallLength, Trainer
 
@@ -51,14 +52,14 @@ def test_a_plan_larger_than_balanced_classes_trains_all_its_rows(trainer, tmp_pa
     larger = Plan.of_kept(rows // 12, np.tile(rows, 2))
     streams = [partial(derive, 0, "network")]
     first = trainer.train_networks([usual], streams, tmp_path / "a")
-    programs = trainer.network_program.compiled
+    programs = trainer.trainers(PLAIN).network.compiled
     seen = []
     trained = trainer.train_networks([larger], streams, tmp_path / "b", seen.append)
     assert sum(advance.images for advance in seen) == len(larger)
     assert np.isfinite(trained.curves).all()
     again = trainer.train_networks([usual], streams, tmp_path / "c")
     assert np.array_equal(first.curves, again.curves)
-    assert trainer.network_program.compiled == programs + 1
+    assert trainer.trainers(PLAIN).network.compiled == programs + 1
 
 
 def test_settings_that_are_younger_than_records_are_written_only_where_they_differ():

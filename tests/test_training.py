@@ -148,7 +148,7 @@ def reference_epoch(
         kept = batches.label[step] >= 0
         if not kept.any():
             continue
-        base, neighbor, fraction, label = (column[step][kept] for column in batches)
+        base, neighbor, fraction, label = (column[step][kept] for column in batches[:4])
         start = table[base].astype(np.float64)
         x = start + fraction[:, None] * (table[neighbor] - start)
         gradient, loss, correct = head_gradient(params, x, label)
@@ -354,7 +354,7 @@ def test_one_step_of_a_network(stages, sequential, networks, images):
     """Against the definition: the gradient of the mean loss, RMSprop by hand, the tally."""
     model = nnx.eval_shape(lambda: MobileNet(CLASSES, 0.25, rngs=nnx.Rngs(0)))
     own, batches = jax.tree.map(jnp.asarray, of(networks, 2)), of(make_batches(), 2)
-    base, neighbor, fraction, label = (column[1] for column in batches)
+    base, neighbor, fraction, label = (column[1] for column in batches[:4])
     kept = label >= 0
     assert 0 < kept.sum() < BATCH
     x = images[base] + fraction[:, None, None, None] * (

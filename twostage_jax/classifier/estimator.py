@@ -21,6 +21,7 @@ from twostage_jax.data.image_set import ImageSet
 from twostage_jax.models.backbones import load_weights
 from twostage_jax.models.weights import Weights
 from twostage_jax.resampling.registry import make_sampler
+from twostage_jax.study.approaches import Stage1
 from twostage_jax.study.corrections import change_prior
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import checksum, user_cache, user_path
@@ -213,10 +214,12 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
         return fitted
 
     def _fit_features(self, X, y, protocol: Protocol, recipe: Recipe, on_epoch) -> Fitted:
-        if self.approach is not None and recipe.approach.stage1.sampler is not None:
+        own = recipe.approach
+        from_network = own.stage2 is not None and own.stage2.learns != "head"
+        if self.approach is not None and (own.stage1 != Stage1() or from_network):
             raise InputError(
-                f"approach '{self.approach}' resamples images, and X holds features; expected an "
-                "approach of features, such as fs_rus, or images"
+                f"approach '{self.approach}' is about how a network is trained, and X holds "
+                "features; expected an approach of features, such as fs_rus, or images"
             )
         checked: Any = validate_data(self, X, y, dtype=np.float32)
         X, y = checked
@@ -280,7 +283,13 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
         probabilities = predictor.probabilities(features)
         if prior is None:
             return probabilities
-        return change_prior(probabilities, self._fitted.prior, prior)
+        learned = self._fitted.prior
+        if learned is None:
+            raise InputError(
+                f"prior {self.prior!r} found, but it is not known under which class frequencies "
+                f"the probabilities of approach '{self.approach}' hold; expected prior=None"
+            )
+        return change_prior(probabilities, learned, prior)
 
     def predict(self, X):
         """The most probable class of each sample; takes the X of `predict_proba`."""

@@ -15,9 +15,12 @@ from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.partition import ORIGINAL, Partition, PartitionKey
 from twostage_jax.models.weights import Weights
 from twostage_jax.resampling.plan import Plan
+from twostage_jax.study.approaches import Approach, Stage2
+from twostage_jax.study.heads import tune_heads
 from twostage_jax.study.plans import Plans
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.streams import derive
+from twostage_jax.training.objective import require_counts
 from twostage_jax.training.protocol import Protocol
 from twostage_jax.training.trainer import Advance, Progress, Trained, Trainer
 
@@ -40,17 +43,17 @@ class Fitted:
     """Features per sample."""
     image_shape: tuple[int, int, int] | None
     """Height, width and channels of the images; None for a head on features."""
-    trained_counts: Int64[np.ndarray, " classes"]
-    """Samples of each class in an epoch of the last stage: the prior that it learned."""
+    classes: int
+    """Number of classes."""
+    learned: Float64[np.ndarray, " classes"] | None
+    """Class frequencies under which the probabilities hold before they are corrected, see
+    `Approach.learned_prior`."""
+    cosine_scale: float | None
+    """What a cosine classifier multiplies its cosines by; None for any other head."""
     correction: str | None
     """As `Approach.correction`."""
     curves: Mapping[str, Float32[np.ndarray, "epochs 2"]]
     """By stage: mean training loss (nats) and training accuracy of each epoch."""
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return len(self.trained_counts)
 
     @property
     def history(self) -> dict[str, dict[str, list[float]]]:
@@ -61,12 +64,11 @@ class Fitted:
         }
 
     @property
-    def prior(self) -> Float64[np.ndarray, " classes"]:
-        """Class frequencies that the probabilities, once corrected, were trained under."""
+    def prior(self) -> Float64[np.ndarray, " classes"] | None:
+        """Class frequencies under which the probabilities hold, once corrected."""
         if self.correction is not None:  # the only one there is gives equal frequencies
             return np.full(self.classes, 1 / self.classes)
-        seen = np.maximum(self.trained_counts, 1)  # a sampler may leave a class without samples
-        return seen / seen.sum()
+        return self.learned
 
 
 class _Schedule(NamedTuple):
@@ -119,7 +121,14 @@ def fit_images(
     trainer = Trainer(protocol, image_set.class_counts, image_set.images, weights)
     plan, stream = plans.of_images(_KEY, approach.stage1), plans.stream(_KEY, approach.stage1)
     schedule = _Schedule(1, len(plan), protocol.epochs, on_epoch)
-    trained = trainer.train_networks([plan], [stream], None, schedule.progress())
+    trained = trainer.train_networks(
+        [plan],
+        [stream],
+        None,
+        schedule.progress(),
+        objective=approach.stage1.objective,
+        mixing=approach.stage1.mixing,
+    )
     curves = {"stage1": trained.curves[0]}
     _require_finite(curves)
     arrays = _flat(trained.state.params) | _flat(trained.state.stats)
@@ -138,8 +147,7 @@ def fit_images(
         arrays=_require_finite(arrays),
         feature_size=_feature_size(arrays),
         image_shape=image_set.images.shape[1:],
-        trained_counts=np.bincount(plan.label, minlength=image_set.num_classes),
-        correction=approach.correction,
+        **_predicting(approach, np.bincount(plan.label, minlength=image_set.num_classes)),
         curves=_require_finite(curves),
     )
 
@@ -167,8 +175,9 @@ def fit_features(
     """
     approach = recipe.approach
     counts = np.bincount(labels)
-    stream = partial(derive, protocol.seed, *_KEY, approach.stage1.stream, approach.name)
-    name = approach.stage2 and approach.stage2.sampler
+    stream = partial(derive, protocol.seed, *_KEY, approach.stage1.stream, approach.uncorrected)
+    stage2 = approach.stage2 or Stage2()
+    name = stage2.sampler
     if name is None:
         plan = Plan.of_all(labels)
     else:
@@ -176,11 +185,13 @@ def fit_features(
         sampler = _make(recipe, protocol, name, 2, stream("plan"))
         plan = _decided(lambda: sampler.plan(features, labels))
     plan = plan.of_rows(np.arange(len(features)))
+    left = np.bincount(plan.label, minlength=len(counts))
+    require_counts(stage2.functions, left, class_names, "these features")
     trainer = Trainer(protocol, counts, feature_size=features.shape[1])
     schedule = _Schedule(2, len(plan), protocol.epochs_of_heads, on_epoch)
     room = -len(features) % protocol.batch_size  # as many rows as sizes of programs allow
     table = jnp.asarray(np.pad(features, ((0, room), (0, 0)))[None])
-    head = trainer.train_heads(None, [0], table, [plan], [stream], schedule.progress())
+    head = tune_heads(trainer, None, [0], table, [plan], [stream], stage2, schedule.progress())
     curves = {"stage2": head.curves[0]}
     arrays = {f"head.{own}": array for own, array in _flat(head.state.params).items()}
     return Fitted(
@@ -188,10 +199,19 @@ def fit_features(
         arrays=_require_finite(arrays),
         feature_size=features.shape[1],
         image_shape=None,
-        trained_counts=np.bincount(plan.label, minlength=len(counts)),
-        correction=approach.correction,
+        **_predicting(approach, np.bincount(plan.label, minlength=len(counts))),
         curves=_require_finite(curves),
     )
+
+
+def _predicting(approach: Approach, counts: Int64[np.ndarray, " classes"]) -> dict[str, Any]:
+    """What of an approach that was trained on so many samples its predictions depend on."""
+    return {
+        "classes": len(counts),
+        "learned": approach.learned_prior(counts),
+        "cosine_scale": approach.head_objective.scale,
+        "correction": approach.correction,
+    }
 
 
 def _everything(samples: int, key: PartitionKey) -> Partition:
@@ -231,9 +251,11 @@ def _fit_head(
     on_epoch: OnEpoch,
 ) -> Trained:
     approach = recipe.approach
+    assert approach.stage2 is not None, "an approach without stage 2 has no head to fit"
     schedule = _Schedule(2, len(plan), protocol.epochs_of_heads, on_epoch)
-    stream = plans.stream(_KEY, approach.stage1, approach.name)
-    return trainer.train_heads(networks.state, [0], features, [plan], [stream], schedule.progress())
+    stream = plans.stream(_KEY, approach.stage1, approach.uncorrected)
+    own, stage2, progress = networks.state, approach.stage2, schedule.progress()
+    return tune_heads(trainer, own, [0], features, [plan], [stream], stage2, progress)
 
 
 def _decided(decide: Callable[[], Plan]) -> Plan:

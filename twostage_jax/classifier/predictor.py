@@ -12,6 +12,7 @@ from twostage_jax.classifier.fitting import Fitted
 from twostage_jax.models.weights import Weights, set_weights
 from twostage_jax.study.corrections import CORRECTIONS
 from twostage_jax.support.errors import InputError
+from twostage_jax.training.objective import PLAIN, Call, Objective
 from twostage_jax.training.programs import Programs, programs
 from twostage_jax.training.steps import TrainState
 
@@ -27,6 +28,9 @@ class Predictor:
         self._fitted = fitted
         own = None if fitted.image_shape else fitted.feature_size
         self._programs: Programs = programs(fitted.protocol, fitted.classes, own)
+        scale = fitted.cosine_scale
+        objective = PLAIN if scale is None else Objective(Call.of("ldam", scale=scale))
+        self._predict = self._programs.trainers(objective).predict
         key = jax.vmap(jax.random.key)(jnp.zeros(1, jnp.uint32))
         if own is None:
             state = jax.eval_shape(self._programs.init_network, key)
@@ -61,10 +65,10 @@ class Predictor:
         table = np.empty((len(features), fitted.classes), np.float32)
         for start in range(0, len(features), self._rows):
             chunk = features[start : start + self._rows]
-            found = self._programs.predict(self._head, self._padded(chunk)[None])
+            found = self._predict(self._head, self._padded(chunk)[None])
             table[start : start + len(chunk)] = np.asarray(found)[0, : len(chunk)]
         if fitted.correction is not None:
-            table = CORRECTIONS[fitted.correction](table, fitted.trained_counts)
+            table = CORRECTIONS[fitted.correction](table, fitted.learned)
         return table
 
     def _padded(self, chunk: np.ndarray) -> np.ndarray:

@@ -28,8 +28,9 @@ from twostage_jax.support.text import list_names
 from twostage_jax.training.bounds import require_valid
 from twostage_jax.training.protocol import Protocol, complete_settings
 
-FORMAT = 1
-"""Of `model.json`; a newer one is refused."""
+FORMAT = 2
+"""Of `model.json`; a newer one is refused. Format 1 had the samples of each class in place of the
+class frequencies that were learned, and no cosine classifiers."""
 
 _ARRAYS, _DESCRIPTION = "model.safetensors", "model.json"
 _PREPARATION = (
@@ -54,7 +55,8 @@ def write_model(path: str | os.PathLike[str], model: Any, *, force: bool) -> Non
         "classes": model.classes_.tolist(),
         "classes_dtype": model.classes_.dtype.kind,
         "class_counts": model.class_counts_.tolist(),
-        "trained_counts": fitted.trained_counts.tolist(),
+        "prior": None if fitted.learned is None else fitted.learned.tolist(),
+        "cosine_scale": fitted.cosine_scale,
         "correction": fitted.correction,
         "image_shape": fitted.image_shape and list(fitted.image_shape),
         "preparation": _PREPARATION if fitted.image_shape else "none",
@@ -197,7 +199,9 @@ def _assemble(description: dict, arrays: dict[str, np.ndarray], kind: type, fold
         arrays=arrays,
         feature_size=description["feature_size"],
         image_shape=shape and tuple(shape),
-        trained_counts=np.array(description["trained_counts"], np.int64),
+        classes=len(description["classes"]),
+        learned=_learned(description),
+        cosine_scale=description.get("cosine_scale"),
         correction=description["correction"],
         curves={name.removeprefix("curves."): curve for name, curve in curves.items()},
     )
@@ -213,6 +217,13 @@ def _assemble(description: dict, arrays: dict[str, np.ndarray], kind: type, fold
     model._fingerprint = description["fingerprint"]
     model._loaded = str(folder)
     return model
+
+
+def _learned(description: dict) -> np.ndarray | None:
+    if description["format"] == 1:
+        seen = np.maximum(np.array(description["trained_counts"], np.float64), 1)
+        return seen / seen.sum()
+    return None if description["prior"] is None else np.array(description["prior"], np.float64)
 
 
 _CLASS_DTYPES = {"U": str, "O": object, "i": np.int64, "u": np.uint64, "f": float, "b": bool}

@@ -11,7 +11,7 @@ from twostage_jax.commands.live_report import LiveReport
 from twostage_jax.commands.progress import run_and_show
 from twostage_jax.evaluation import paper, tables
 from twostage_jax.study.folder import read_records
-from twostage_jax.study.jobs import Group, image_passes, pending, record_keys
+from twostage_jax.study.jobs import Group, image_passes, record_keys
 from twostage_jax.study.study import Study
 
 INTERRUPTED = "interrupted; the same command resumes the study"
@@ -44,7 +44,7 @@ def plan_work(console: Console, study: Study, members: int | None) -> Work:
     groups = study.groups(members or study.trainer.members_that_fit())
     console.print(f"images: {study.image_set!r}")
     study.check_folder()
-    waiting = pending(groups, study.folder)
+    waiting = study.pending(groups)
     console.print(
         f"study: {len(study.networks)} networks, {len(record_keys(study.networks))} records, "
         f"{image_passes(groups, study.protocol.epochs):,} image passes; to do: "

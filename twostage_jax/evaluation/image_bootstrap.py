@@ -1,22 +1,13 @@
 """Scores of one model on labeled images, with bootstrap intervals over the images."""
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from twostage_jax.evaluation.intervals import Interval, percentile_interval
 from twostage_jax.evaluation.metrics import Matrix, Scores
-from twostage_jax.evaluation.statistics import CONFIDENCE, RESAMPLES
+from twostage_jax.evaluation.statistics import RESAMPLES
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.streams import derive
-
-
-class Interval(NamedTuple):
-    """A score and the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def bootstrap_scores(
@@ -57,9 +48,8 @@ def bootstrap_scores(
         counts = np.concatenate([row[None], drawn])
         right[:, place] = counts[:, label]
         predicted += counts
-    ends = [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]
     return {
-        name: Interval(float(own[0]), *map(float, np.percentile(own[1:], ends)))
+        name: percentile_interval(float(own[0]), own[1:])
         for name, own in zip(
             Scores._fields, _scores(right, predicted[:, there], samples), strict=True
         )

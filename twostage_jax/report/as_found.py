@@ -10,6 +10,7 @@ from twostage_jax.evaluation import metrics, tables
 from twostage_jax.evaluation.recommendation import explain, fit_command, recommend
 from twostage_jax.evaluation.sheets import csv
 from twostage_jax.report import (
+    calibration,
     charts,
     confusion,
     costs,
@@ -17,7 +18,6 @@ from twostage_jax.report import (
     pictures,
     provenance,
     ranks,
-    reliability,
     scores,
     style,
     verdict,
@@ -87,7 +87,7 @@ def _scores(results: Results) -> list[Block]:
         *scores.blocks(results),
         _recall_of_classes(results),
         *ranks.blocks(results),
-        *reliability.blocks(results),
+        *calibration.blocks(results),
         confusion.block(results),
     ]
 

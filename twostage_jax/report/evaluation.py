@@ -9,7 +9,8 @@ import pandas as pd
 from jaxtyping import Float, Integer
 
 from twostage_jax.evaluation.calibration import Calibration, bin_samples, calibrate
-from twostage_jax.evaluation.image_bootstrap import Interval, bootstrap_scores
+from twostage_jax.evaluation.image_bootstrap import bootstrap_scores
+from twostage_jax.evaluation.intervals import Interval
 from twostage_jax.evaluation.metrics import Matrix, confusion_matrix
 from twostage_jax.evaluation.names import class_titles, readable
 from twostage_jax.evaluation.sheets import csv
@@ -91,15 +92,15 @@ def _blocks(
     labels: Integer[np.ndarray, "n"],
     probabilities: Float[np.ndarray, "n classes"],
 ) -> list[Block]:
-    bins = {"model": bin_samples(probabilities, labels)}
+    bins = bin_samples(probabilities, labels)
     return [
         *_absent(matrix, titles),
         _scores(bootstrap_scores(matrix)),
         _classes(matrix, titles),
         _confusion(matrix, titles),
         _calibration(calibrate(probabilities, labels)),
-        reliability.picture(bins, {"model": _LOOK}),
-        reliability.bins_table(bins, {"model": "this model"}),
+        reliability.picture({"model": bins}, {"model": _LOOK}),
+        reliability.bins_table([({"approach": "model", "title": "this model"}, bins)]),
     ]
 
 
@@ -171,7 +172,7 @@ def _calibration(found: Calibration) -> Table:
         "Calibration of the probabilities",
         reliability.MEANING,
         pd.DataFrame([found]),
-        "log_loss:4 brier:4 ece:4 confidence:4 accuracy:4 samples:0",
+        "nll:4 brier:4 ece:4 confidence:4 accuracy:4 samples:0",
         {**reliability.HEADINGS, "samples": "Images"},
     )
 

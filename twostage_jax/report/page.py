@@ -6,6 +6,7 @@ from pathlib import Path
 from twostage_jax.evaluation.sheets import csv
 from twostage_jax.report import (
     as_found,
+    calibration,
     confusion,
     costs,
     learning,
@@ -13,7 +14,6 @@ from twostage_jax.report import (
     precision,
     provenance,
     ranks,
-    reliability,
     scores,
     style,
     verdict,
@@ -95,7 +95,7 @@ def _beyond_paper(results: Results) -> Section:
     """Returns what the records hold and the paper does not print."""
     blocks: list[Block] = []
     if len(results.counted):
-        blocks += [*ranks.blocks(results), *scores.blocks(results), *reliability.blocks(results)]
+        blocks += [*ranks.blocks(results), *scores.blocks(results), *calibration.blocks(results)]
     if results.done:
         blocks += [confusion.block(results), learning.curves(results)]
     blocks.append(learning.feature_map(results))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from twostage_jax.evaluation import paper
+from twostage_jax.evaluation.conditions import Calibrated, Condition, calibrate_study
 from twostage_jax.evaluation.names import class_titles
 from twostage_jax.evaluation.statistics import find_proposed
 from twostage_jax.evaluation.tables import Tables, find_approaches, make_tables
@@ -105,6 +106,11 @@ class Results:
         names = [field.name for field in dataclasses.fields(RecordKey)]
         keys = {*self.counted[names].itertuples(index=False, name=None)}
         return [record for record in self.done if dataclasses.astuple(record.key) in keys]
+
+    @cached_property
+    def calibrated(self) -> dict[str, dict[Condition, Calibrated]]:
+        """The scores of the probabilities of each approach, see `conditions.calibrate_study`."""
+        return calibrate_study(self.counted_records, self.counted, self.approaches)
 
     @cached_property
     def same_test_folds(self) -> bool:

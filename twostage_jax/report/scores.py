@@ -1,12 +1,21 @@
-"""Section part: scores by ratio, their spread, both test folds, and recall by class size."""
+"""Section part: scores with intervals, by ratio, their spread, and recall by class size."""
 
 import numpy as np
 import pandas as pd
 
 from twostage_jax.evaluation import metrics
+from twostage_jax.evaluation.conditions import CONDITIONS
+from twostage_jax.evaluation.intervals import Interval, draw_folds, mean_over_folds
+from twostage_jax.evaluation.sheets import Cell, Sheet, csv
+from twostage_jax.evaluation.statistics import (
+    BOOTSTRAP,
+    FEWEST_FOLDS,
+    scores_by_fold,
+    scores_by_partition,
+)
 from twostage_jax.evaluation.tables import METRICS, Matrices
 from twostage_jax.report import charts
-from twostage_jax.report.blocks import Block, Picture, make_table
+from twostage_jax.report.blocks import Block, Picture, Table, make_table
 from twostage_jax.report.results import Results
 from twostage_jax.study.approaches import position
 from twostage_jax.study.record import Record
@@ -25,7 +34,61 @@ def blocks(results: Results) -> list[Block]:
         charts.spread(results.counted, results.looks),
     )
     test_folds = [] if results.same_test_folds else _both_test_folds(results)
-    return [*by_ratio, spread, *test_folds, *_recall(results)]
+    table = [_with_intervals(results)] if results.calibrated else []
+    return [*table, *by_ratio, spread, *test_folds, *_recall(results)]
+
+
+def intervals(results: Results) -> dict[str, dict[str, Interval]]:
+    """Returns the mean of each metric, ECE and NLL with their intervals, by approach.
+
+    Only partitions in which all approaches have a score count.
+    """
+    by_fold = {m: scores_by_fold(scores_by_partition(results.counted, m)) for m in METRICS}
+    draws = draw_folds(len(by_fold[METRICS[0]]))
+    found: dict[str, dict[str, Interval]] = {}
+    for name, calibrated in results.calibrated.items():
+        own = {m: mean_over_folds(by_fold[m][name].to_numpy(), draws) for m in METRICS}
+        as_predicted = calibrated[CONDITIONS[0]]
+        found[name] = {**own, "ECE": as_predicted.ece, "NLL": as_predicted.nll}
+    return found
+
+
+def _with_intervals(results: Results) -> Table:
+    found = intervals(results)
+    columns = [*METRICS, "ECE", "NLL"]
+    rows = [
+        {"approach": name, "title": results.titles[name]}
+        | {f"{m}{end}": value for m in columns for end, value in zip(_ENDS, own[m], strict=True)}
+        for name, own in found.items()
+    ]
+    frame = pd.DataFrame(rows)
+    best = {m: frame[m].round(3).agg("max" if m in METRICS else "min") for m in columns}
+    cells = [
+        [Cell(results.titles[name]), *(_cell(own[m], best[m]) for m in columns)]
+        for name, own in found.items()
+    ]
+    units = f"{results.words.fold}s"
+    images = "all test images" if results.as_found else "the imbalanced test folds"
+    return Table(
+        "score-intervals",
+        f"Means over the {units}; in parentheses the interval, the "
+        f"{BOOTSTRAP.replace('folds', units)}. ECE and NLL tell how far probabilities can be "
+        f"trusted; lower is better. They are as predicted, of {images}, and the {units} of a "
+        "resample are pooled before they are taken. Chance makes an ECE too high; its interval "
+        f"allows for that. Over fewer than {FEWEST_FOLDS} {units}, an interval is coarse and "
+        "narrower than the truth. Where the intervals of two approaches overlap, their difference "
+        "may still be certain: the verdict pairs them. The best of each column is bold.",
+        Sheet("Scores with intervals", ["Approach", *columns], 1, cells),
+        csv(frame),
+    )
+
+
+_ENDS = ("", "_low", "_high")
+
+
+def _cell(own: Interval, best: float) -> Cell:
+    ends = "" if np.isnan(own.low) else f" ({own.low:.3f}–{own.high:.3f})"
+    return Cell(f"{own.value:.3f}{ends}", best=round(own.value, 3) == best)
 
 
 def _by_ratio(results: Results) -> Picture:

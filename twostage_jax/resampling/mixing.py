@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64, Integer
+from scipy.special import betainc
 
-from twostage_jax.training.objective import Counts, Entry, Frequencies, Range, as_they_are
+from twostage_jax.training.objective import Counts, Entry, Frequencies, Number, Range, as_they_are
 
 Labels = Integer[np.ndarray, " m"]
 
@@ -44,7 +45,7 @@ def draw_balanced(labels: Labels, rng: np.random.Generator) -> Int64[np.ndarray,
 
 
 def mixup(
-    labels: Labels, counts: Counts, rng: np.random.Generator, *, alpha: float = 0.2
+    labels: Labels, counts: Counts, rng: np.random.Generator, *, alpha: Number = 0.2
 ) -> Mixture:
     """Each sample with another one of the epoch: H. Zhang et al., *mixup*, 2018.
 
@@ -68,15 +69,15 @@ def remix(
     counts: Counts,
     rng: np.random.Generator,
     *,
-    alpha: float = 0.2,
-    kappa: float = 3.0,
-    tau: float = 0.5,
+    alpha: Number = 0.2,
+    kappa: Number = 3.0,
+    tau: Number = 0.5,
 ) -> Mixture:
-    """mixup whose label leans to the rarer class: H.-P. Chou et al., *Remix*, 2020, equation 8.
+    """mixup whose label leans to the rarer class: H.-P. Chou et al., *Remix*, 2020.
 
     The label is the rarer class's alone where one class has `kappa` times the samples of the other
-    and the share of the frequent one in the mixture is above 1 - tau: the label of i has the weight
-    0 if n_i / n_j >= kappa and lambda < tau, 1 if n_i / n_j <= 1 / kappa and 1 - lambda < tau, and
+    and the share of the frequent one in the mixture is below tau: the label of i has the weight 0
+    if n_i / n_j >= kappa and lambda < tau, else 1 if n_i / n_j <= 1 / kappa and 1 - lambda < tau,
     else lambda. alpha is the one of `mixup`, so that the two differ in the label only; the paper
     takes 1 for CIFAR.
 
@@ -86,17 +87,16 @@ def remix(
         rng: draws.
         alpha: as for `mixup`.
         kappa: ratio of class sizes from which a class counts as the frequent one.
-        tau: see above.
+        tau: share of the frequent class in the mixture, below which its label does not count.
     """
     partner, share, _ = mixup(labels, counts, rng, alpha=alpha)
     own, other = counts[labels], counts[labels[partner]]
-    weight = np.where((own >= kappa * other) & (1 - share < tau), 1.0, share)
-    weight = np.where((other >= kappa * own) & (share < tau), 0.0, weight)
-    return Mixture(partner, share, weight)
+    rarer = [(own >= kappa * other) & (1 - share < tau), (other >= kappa * own) & (share < tau)]
+    return Mixture(partner, share, np.select(rarer, [1.0, 0.0], share))
 
 
 def balanced_mixup(
-    labels: Labels, counts: Counts, rng: np.random.Generator, *, alpha: float = 0.2
+    labels: Labels, counts: Counts, rng: np.random.Generator, *, alpha: Number = 0.2
 ) -> Mixture:
     """Each sample with one of a balanced draw: A. Galdran et al., *Balanced-MixUp*, 2021.
 
@@ -114,15 +114,29 @@ def balanced_mixup(
     return Mixture(partner, share, share)
 
 
-def _beta(rng: np.random.Generator, a: float, b: float, size: int) -> Float64[np.ndarray, " m"]:
+def _beta(rng: np.random.Generator, a: Number, b: Number, size: int) -> Float64[np.ndarray, " m"]:
     """Draws of Beta(a, b). For a of 0 they are its limit: 1 if b is 0 too, else 0."""
     return rng.beta(a, b, size) if a > 0 else np.full(size, float(b == 0))
 
 
-def _partly_equal(counts: Counts, alpha: float = 0.2) -> Frequencies:
+def _partly_equal(counts: Counts, alpha: Number = 0.2) -> Frequencies:
     """Class frequencies of the labels of `balanced_mixup`."""
     share = alpha / (1 + alpha)
     return (1 - share) * as_they_are(counts) + share / np.count_nonzero(counts) * (counts > 0)
+
+
+def _toward_rare(
+    counts: Counts, alpha: Number = 0.2, kappa: Number = 3.0, tau: Number = 0.5
+) -> Frequencies:
+    """Class frequencies of the labels of `remix`."""
+    own = as_they_are(counts)
+    if alpha == 0:
+        return own
+    # Mean weight of the frequent class of a pair: that of lambda where it is tau or more.
+    left = (1 - betainc(alpha + 1, alpha, tau)) / 2
+    frequent = (counts[:, None] >= kappa * counts).astype(int)
+    weight = 0.5 + (left - 0.5) * (frequent - frequent.T)
+    return 2 * own * (weight @ own)
 
 
 _ALPHA = {"alpha": Range(0)}
@@ -134,6 +148,7 @@ MIXINGS: dict[str, Entry] = {
         remix,
         {**_ALPHA, "kappa": Range(1), "tau": Range(0, 1)},
         counts=True,
+        learned=_toward_rare,
     ),
     "balanced": Entry("Balanced-MixUp", balanced_mixup, _ALPHA, learned=_partly_equal),
 }

@@ -7,7 +7,7 @@ exist only inside the training step that reads them.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from twostage_jax.resampling.inputs import (
     in_form_of,
     is_small_float,
 )
+from twostage_jax.resampling.mixing import Mixture, draw_balanced
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.threads import for_row_blocks
 
@@ -198,12 +199,16 @@ class DevicePlan(NamedTuple):
     Attributes:
         base, neighbor, step: as in a `Plan`; int32, int32, float32.
         label: int32; -1 for padding.
+        other: second label of a mixture, int32; None where nothing is mixed.
+        weight: of the second label, float32; likewise.
     """
 
     base: Int[Array | np.ndarray, "*steps rows"]
     neighbor: Int[Array | np.ndarray, "*steps rows"]
     step: Float[Array | np.ndarray, "*steps rows"]
     label: Int[Array | np.ndarray, "*steps rows"]
+    other: Int[Array | np.ndarray, "*steps rows"] | None = None
+    weight: Float[Array | np.ndarray, "*steps rows"] | None = None
 
     @property
     def valid(self) -> Bool[Array | np.ndarray, "*steps rows"]:
@@ -218,22 +223,53 @@ class DevicePlan(NamedTuple):
         return base + step * (neighbor - base)
 
 
-def epoch_batches(plan: Plan, batch_size: int, steps: int, stream: int) -> DevicePlan:
+def epoch_batches(
+    plan: Plan,
+    batch_size: int,
+    steps: int,
+    stream: int,
+    *,
+    balanced: bool = False,
+    mix: Callable[[Shaped[np.ndarray, " m"]], Mixture] | None = None,
+) -> DevicePlan:
     """Shuffles a plan of at most `steps * batch_size` rows and cuts it into batches.
 
-    The last batch of the plan may be partial, and those after it are all padding. `stream` seeds
-    the shuffle; it comes from `streams.derive`.
+    The last batch of the plan may be partial, and those after it are all padding.
+
+    Args:
+        plan: the samples of an epoch.
+        batch_size: rows of a batch.
+        steps: number of batches that there is room for.
+        stream: seeds the shuffle, or the draw; it comes from `streams.derive`.
+        balanced: draw as many samples as there are with equal classes (`mixing.draw_balanced`)
+            instead of each once.
+        mix: decides on the partner of each row of the plan by their labels; None mixes nothing.
+
+    Raises:
+        InputError: samples are to be mixed, but some are synthetic: a batch has no third image.
     """
-    order = np.random.default_rng(stream).permutation(len(plan))
+    rng = np.random.default_rng(stream)
+    order = draw_balanced(plan.label, rng) if balanced else rng.permutation(len(plan))
 
     def cut(column: np.ndarray, dtype: type, padding: int = 0) -> np.ndarray:
         padded = np.full(steps * batch_size, padding, dtype)
         padded[: len(order)] = column[order]
         return padded.reshape(steps, batch_size)
 
+    base, label = cut(plan.base, np.int32), cut(plan.label, np.int32, padding=-1)
+    if mix is None:
+        return DevicePlan(base, cut(plan.neighbor, np.int32), cut(plan.step, np.float32), label)
+    if (plan.neighbor != plan.base).any():
+        raise InputError(
+            "mixing found synthetic samples of an over-sampler, samples as they are expected; "
+            "choose a sampler that makes none, such as ros"
+        )
+    mixture = mix(plan.label)
     return DevicePlan(
-        cut(plan.base, np.int32),
-        cut(plan.neighbor, np.int32),
-        cut(plan.step, np.float32),
-        cut(plan.label, np.int32, padding=-1),
+        base,
+        cut(plan.base[mixture.partner], np.int32),
+        cut(mixture.share, np.float32),
+        label,
+        cut(plan.label[mixture.partner], np.int32),
+        cut(mixture.weight, np.float32),
     )

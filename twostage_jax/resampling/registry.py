@@ -51,7 +51,7 @@ SAMPLERS: dict[str, SamplerEntry] = {
     "nearmiss3": SamplerEntry("NearMiss-3", "NearMiss", {"version": 3}),
     "tomek": SamplerEntry("Tomek", "TomekLinks"),
     "enn": SamplerEntry("ENN", "EditedNearestNeighbours"),
-    "rbu": SamplerEntry("RBU", "RadialBasedUndersampler"),
+    "rbu": SamplerEntry("RBU", "RadialBasedUndersampler", {"gamma": "cv"}),
 }
 
 

@@ -1,7 +1,7 @@
 """What there is to do in a study: lists of networks, and of groups that train at once."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 from twostage_jax.data.partition import PartitionKey, partition_keys
@@ -90,26 +90,27 @@ def list_networks(plans: Plans, scope: Scope) -> list[Network]:
 def make_groups(networks: Iterable[Network], members: int, batch_size: int) -> list[Group]:
     """Puts networks that train in lockstep into groups of at most `members`.
 
-    Networks in a group need the same number of steps per epoch, or some would wait for others.
-    The folds of one (scenario, ratio, stage 1), a cell, differ by at most an image per class. Whole
-    cells with the same number of steps share a group where they fit, as all cells of one
-    over-sampler do.
+    Networks in a group need the same program and mixing, and the same number of steps per epoch,
+    or some would wait for others. The folds of one (scenario, ratio, stage 1), a cell, differ by
+    at most an image per class. Whole cells with the same number of steps share a group where they
+    fit, as all cells of one over-sampler do.
     """
     cells: dict[tuple, list[Network]] = {}
     for network in networks:
         cell = (network.partition.scenario, network.partition.ratio, network.stage1)
         cells.setdefault(cell, []).append(network)
-    by_steps: dict[int, list[list[Network]]] = {}
+    alike: dict[tuple, list[list[Network]]] = {}
     for cell in cells.values():
         steps = -(-max(network.images for network in cell) // batch_size)
-        groups = by_steps.setdefault(steps, [])
+        stage1 = cell[0].stage1
+        groups = alike.setdefault((steps, stage1.objective, stage1.mixing), [])
         for start in range(0, len(cell), members):
             part = cell[start : start + members]
             if groups and len(groups[-1]) + len(part) <= members:
                 groups[-1].extend(part)
             else:
                 groups.append(part)
-    return [tuple(group) for groups in by_steps.values() for group in groups]
+    return [tuple(group) for groups in alike.values() for group in groups]
 
 
 def record_keys(networks: Iterable[Network]) -> list[RecordKey]:
@@ -117,13 +118,41 @@ def record_keys(networks: Iterable[Network]) -> list[RecordKey]:
     return sorted(key for network in networks for key in network.keys)
 
 
-def pending(groups: Iterable[Group], folder: StudyFolder) -> list[Group]:
+def pending(
+    groups: Iterable[Group], folder: StudyFolder, ready: Container[RecordKey] = ()
+) -> list[Group]:
     """The groups with a record that is missing or failed.
+
+    Args:
+        groups: to look through.
+        folder: of the study.
+        ready: keys of records that follow from others without training.
 
     Raises:
         InputError: a record is damaged.
     """
-    return [group for group in groups if not all(map(folder.is_done, record_keys(group)))]
+
+    def is_done(key: RecordKey) -> bool:
+        return key in ready or folder.is_done(key)
+
+    return [group for group in groups if not all(map(is_done, record_keys(group)))]
+
+
+def uncorrected(approach: Approach, others: Iterable[Approach]) -> Approach | None:
+    """The approach whose records hold what another one corrects; None if there is none.
+
+    Args:
+        approach: with or without a correction.
+        others: to choose from.
+    """
+    if approach.correction is None:
+        return None
+    for own in others:
+        alike = (own.stage1, own.stage2, own.correction) == (approach.stage1, approach.stage2, None)
+        # Streams of heads are named after their approach, those of networks are not.
+        if alike and (own.stage2 is None or own.name == approach.uncorrected):
+            return own
+    return None
 
 
 def image_passes(groups: Iterable[Group], epochs: int) -> int:

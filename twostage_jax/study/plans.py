@@ -18,7 +18,7 @@ from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.resampling.registry import make_sampler
 from twostage_jax.resampling.samplers import SMOTE
-from twostage_jax.study.approaches import Approach, Stage1
+from twostage_jax.study.approaches import Approach, Stage1, Stage2
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.streams import Stream, derive
 from twostage_jax.training.objective import require_counts
@@ -138,15 +138,19 @@ class Plans:
             features: of the training images of the partition, in their order.
 
         Raises:
-            ValueError: the sampler cannot decide on these features.
+            ValueError: the sampler cannot decide on these features, or leaves a class without
+                samples whose number the loss needs.
             RuntimeError: likewise, ADASYN's.
         """
         labels = self.image_set.labels[self.partition(partition).train]
-        sampler = approach.stage2 and approach.stage2.sampler
-        if sampler is None:
-            return Plan.of_all(labels)
-        seed = self.stream(partition, approach.stage1, approach.name)("plan")
-        return self._make(sampler, 2, seed).plan(features, labels)
+        stage2 = approach.stage2 or Stage2()
+        plan = Plan.of_all(labels)
+        if stage2.sampler is not None:
+            seed = self.stream(partition, approach.stage1, approach.uncorrected)("plan")
+            plan = self._make(stage2.sampler, 2, seed).plan(features, labels)
+        counts = np.bincount(plan.label, minlength=self.image_set.num_classes)
+        require_counts(stage2.functions, counts, self.image_set.class_names, partition.title)
+        return plan
 
     def _registered(self, name: str, stage: int, seed: int):
         return make_sampler(name, seed=seed, k_neighbors=self.protocol.k_neighbors)

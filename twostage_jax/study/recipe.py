@@ -20,6 +20,7 @@ from twostage_jax.training.objective import (
     Entry,
     Frequencies,
     Objective,
+    as_they_are,
     require_call,
 )
 
@@ -130,6 +131,11 @@ class Stage2:
         return Objective(self.loss, scales=self.learns == "scales")
 
     @property
+    def functions(self) -> list[Entry]:
+        """The losses that it uses."""
+        return [LOSSES[self.loss.name]]
+
+    @property
     def is_trained(self) -> bool:
         """Whether gradients are followed."""
         return self.learns in ("head", "scales")
@@ -177,6 +183,11 @@ class Approach:
         return self.stage1, self.stage2, self.correction
 
     @property
+    def head_objective(self) -> Objective:
+        """That of the head which predicts: it may be a cosine classifier."""
+        return self.stage1.objective if self.stage2 is None else self.stage2.objective
+
+    @property
     def uncorrected(self) -> str:
         """Name of the approach whose network and head it corrects: its own where it is none."""
         return self.name.removesuffix(f"+{self.correction}")
@@ -199,12 +210,17 @@ class Approach:
             return np.full(len(seen), 1 / len(seen))
         if stage2 is not None:
             return LOSSES[stage2.loss.name].learned(seen, **dict(stage2.loss.parameters))
+        calls = [(LOSSES, stage1.loss)]
         if stage1.mixing is not None:
-            mixing = MIXINGS[stage1.mixing.name]
-            seen = mixing.learned(seen, **dict(stage1.mixing.parameters)) * seen.sum()
+            calls.append((MIXINGS, stage1.mixing))
         if stage1.deferred:
-            seen = LOSSES["class_balanced"].learned(seen, beta=DEFERRED_BETA) * seen.sum()
-        return LOSSES[stage1.loss.name].learned(seen, **dict(stage1.loss.parameters))
+            calls.append((LOSSES, Call.of("class_balanced", beta=DEFERRED_BETA)))
+        # Each changes the weight of the classes by a factor, as training multiplies them.
+        prior = own = as_they_are(seen)
+        for registry, call in calls:
+            entry = registry[call.name]
+            prior = prior * entry.learned(seen, **dict(call.parameters)) / own
+        return prior / prior.sum()
 
     def to_json(self) -> dict:
         """The recipe in values that JSON can hold; the name stands outside.
@@ -236,8 +252,8 @@ class Approach:
             for part, kind in parts.items():
                 if values.get(part) is not None:
                     own = dict(values[part])
-                    for name in _CALLS & own.keys():
-                        own[name] = Call.from_json(own[name])
+                    for field in _CALLS & own.keys():
+                        own[field] = Call.from_json(own[field])
                     values[part] = kind(**own)
             approach = cls(name, **values)
             samplers = [stage.sampler for stage in (approach.stage1, approach.stage2) if stage]

@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
 from twostage_jax.resampling.plan import Plan
-from twostage_jax.study.approaches import Approach
+from twostage_jax.study.approaches import Approach, Stage2
 from twostage_jax.study.corrections import CORRECTIONS
 from twostage_jax.study.figure_data import FigureFeatures, project_features
+from twostage_jax.study.heads import tune_heads
 from twostage_jax.study.jobs import Group, Network
 from twostage_jax.study.plans import Plans
 from twostage_jax.study.record import Record, RecordKey, failed_record
@@ -66,13 +67,20 @@ class Head(NamedTuple):
 
     Attributes:
         member: position of its network in the group.
-        approach: with a stage 2.
+        approaches: with a stage 2; they differ in what is done to the probabilities afterwards.
         plan: on rows of its network's features.
     """
 
     member: int
-    approach: Approach
+    approaches: tuple[Approach, ...]
     plan: Plan
+
+    @property
+    def stage2(self) -> Stage2:
+        """How it is tuned, by a sampler or none: the sampler's part is in the plan."""
+        stage2 = self.approaches[0].stage2
+        assert stage2 is not None, "approaches of a head have one"
+        return dataclasses.replace(stage2, sampler=None)
 
 
 class Tuned(NamedTuple):
@@ -123,41 +131,55 @@ def run_group(
     ]
     heads = []
     for member, network in enumerate(group):
-        for approach in network.approaches:
-            if approach.stage2 is not None:
-                head, reason = _plan_head(plans, networks, member, approach)
-                if head is None:
-                    records.append(make_record(member, approach, reason=reason))
-                else:
-                    heads.append(head)
-    if not heads:
-        return GroupResult(records)
-    trained = _train_heads(trainer, plans, networks, heads)
-    probabilities = trainer.predict(
-        trained.state.params, networks.features[np.array([head.member for head in heads])]
-    )
-    seconds = trained.seconds / len(heads)
-    for i, head in enumerate(heads):
-        counts = np.bincount(head.plan.label, minlength=plans.image_set.num_classes)
-        tuned = Tuned(probabilities[i], trained.curves[i], seconds, len(head.plan), counts)
-        records.append(make_record(head.member, head.approach, tuned))
-    features = _shown_features(trainer, plans, networks, heads, trained, shown, provenance)
+        for sharing in _sharing_heads(network):
+            head, reason = _plan_head(plans, networks, member, sharing)
+            if head is None:
+                records += [make_record(member, own, reason=reason) for own in sharing]
+            else:
+                heads.append(head)
+    features = None
+    for stage2 in dict.fromkeys(head.stage2 for head in heads):
+        alike = [head for head in heads if head.stage2 == stage2]
+        trained = _tune_heads(trainer, plans, networks, stage2, alike)
+        probabilities = trainer.predict(
+            trained.state.params, networks.features[np.array([head.member for head in alike])]
+        )
+        for i, head in enumerate(alike):
+            counts = np.bincount(head.plan.label, minlength=plans.image_set.num_classes)
+            seconds, samples = trained.seconds / len(alike), len(head.plan)
+            tuned = Tuned(probabilities[i], trained.curves[i], seconds, samples, counts)
+            records += [make_record(head.member, own, tuned) for own in head.approaches]
+        features = features or _shown_features(
+            trainer, plans, networks, alike, trained, shown, provenance
+        )
     return GroupResult(records, features)
+
+
+def _sharing_heads(network: Network) -> list[tuple[Approach, ...]]:
+    """The approaches of a network that have a stage 2; those that share a head together."""
+    sharing: dict[str, list[Approach]] = {}
+    for approach in network.approaches:
+        if approach.stage2 is not None:
+            sharing.setdefault(approach.uncorrected, []).append(approach)
+    return [tuple(own) for own in sharing.values()]
 
 
 def _train_networks(
     trainer: Trainer, plans: Plans, group: Group, checkpoints: Path, progress: Progress
 ) -> Networks:
     """Stage 1, and what the networks make of the images that are needed later."""
+    objective = group[0].stage1.objective  # equal for the group, see `jobs.make_groups`
     trained = trainer.train_networks(
         [plans.of_images(network.partition, network.stage1) for network in group],
         [plans.stream(network.partition, network.stage1) for network in group],
         checkpoints,
         progress,
+        objective=objective,
+        mixing=group[0].stage1.mixing,
     )
     started = perf_counter()
     features = trainer.extract(trained.state, [_feature_rows(plans, net) for net in group])
-    probabilities = trainer.predict(trained.state.params["head"], features)
+    probabilities = trainer.predict(trained.state.params["head"], features, objective)
     seconds = {
         "stage1": trained.seconds / len(group),
         "features": (perf_counter() - started) / len(group),
@@ -174,9 +196,9 @@ def _feature_rows(plans: Plans, network: Network) -> Int[np.ndarray, " n"]:
 
 
 def _plan_head(
-    plans: Plans, networks: Networks, member: int, approach: Approach
+    plans: Plans, networks: Networks, member: int, approaches: tuple[Approach, ...]
 ) -> tuple[Head | None, str]:
-    """The head of an approach; or None, and why it cannot be trained."""
+    """The head of some approaches; or None, and why it cannot be trained."""
     network = networks.group[member]
     partition = plans.partition(network.partition)
     rows = len(partition.test) + np.arange(len(partition.train))
@@ -184,26 +206,24 @@ def _plan_head(
     if not np.isfinite(features).all():
         return None, "the features are not finite"
     try:
-        plan = plans.of_features(network.partition, approach, features)
+        plan = plans.of_features(network.partition, approaches[0], features)
     except (ValueError, RuntimeError) as error:  # what a sampler cannot decide
         return None, f"stage 2 has no samples to train on: {str(error).splitlines()[0]}"
-    return Head(member, approach, plan.of_rows(rows)), ""
+    return Head(member, approaches, plan.of_rows(rows)), ""
 
 
-def _train_heads(
-    trainer: Trainer, plans: Plans, networks: Networks, heads: Sequence[Head]
+def _tune_heads(
+    trainer: Trainer, plans: Plans, networks: Networks, stage2: Stage2, heads: Sequence[Head]
 ) -> Trained:
-    """Stage 2, all heads at once."""
+    """Stage 2, all heads that are tuned alike at once."""
     of_head = [networks.group[head.member] for head in heads]
-    return trainer.train_heads(
-        networks.trained.state,
-        [head.member for head in heads],
-        networks.features,
-        [head.plan for head in heads],
-        [
-            plans.stream(network.partition, network.stage1, head.approach.name)
-            for network, head in zip(of_head, heads, strict=True)
-        ],
+    streams = [
+        plans.stream(network.partition, network.stage1, head.approaches[0].uncorrected)
+        for network, head in zip(of_head, heads, strict=True)
+    ]
+    members, own = [head.member for head in heads], [head.plan for head in heads]
+    return tune_heads(
+        trainer, networks.trained.state, members, networks.features, own, streams, stage2
     )
 
 
@@ -220,7 +240,7 @@ def _shown_features(
 
     None where the record to show is not of this group, or the activations are not finite.
     """
-    keys = [networks.group[head.member].key(head.approach) for head in heads]
+    keys = [networks.group[head.member].key(head.approaches[0]) for head in heads]
     if shown is None or shown not in keys:
         return None
     position = keys.index(shown)
@@ -273,12 +293,8 @@ def _record(
         reason = "the predictions are not finite"  # the last step diverged: no loss shows it
     if reason:
         return failed_record(network.key(approach), reason, **common)
-    if approach.correction is not None:
-        assert prior is not None, "see recipe.require_possible"
-        probabilities = CORRECTIONS[approach.correction](probabilities, prior)
-        prior = np.full(len(counts), 1 / len(counts))
     protocol = plans.protocol
-    return Record(
+    record = Record(
         key=network.key(approach),
         status="done",
         reason="",
@@ -296,3 +312,18 @@ def _record(
         },
         **common,
     )
+    return record if approach.correction is None else correct(record, approach)
+
+
+def correct(record: Record, approach: Approach) -> Record:
+    """The record of an approach that corrects the probabilities of another one's.
+
+    Args:
+        record: uncorrected; `prior` is known.
+        approach: of the same stages, with a correction.
+    """
+    assert approach.correction is not None
+    made = CORRECTIONS[approach.correction](record.probabilities, record.prior)
+    key = dataclasses.replace(record.key, approach=approach.name)
+    equal = np.full(len(record.prior), 1 / len(record.prior))
+    return dataclasses.replace(record, key=key, probabilities=made, prior=equal)

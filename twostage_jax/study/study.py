@@ -9,13 +9,12 @@ started again.
 import hashlib
 import platform
 import shutil
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -24,16 +23,19 @@ from twostage_jax import __version__
 from twostage_jax.data.folds import Splitting
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.models.weights import Weights
+from twostage_jax.study.approaches import Approach
 from twostage_jax.study.figure_data import choose_images, write_figure_data
 from twostage_jax.study.folder import (
     Description,
     StudyFolder,
     read_description,
+    read_record,
     read_records,
     record_path,
     write_description,
     write_record,
 )
+from twostage_jax.study.halving import run_halving
 from twostage_jax.study.jobs import (
     Group,
     Network,
@@ -44,16 +46,16 @@ from twostage_jax.study.jobs import (
     pending,
     record_keys,
     shown_record,
+    uncorrected,
 )
 from twostage_jax.study.litter import lock_path, remove_litter, warn_of_holder
 from twostage_jax.study.plans import Plans
-from twostage_jax.study.run import Provenance, run_group
+from twostage_jax.study.record import Record
+from twostage_jax.study.run import Provenance, correct, run_group
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import FileLock
 from twostage_jax.training.protocol import Protocol, complete_settings
 from twostage_jax.training.trainer import Advance, Progress, Trainer
-
-Result = TypeVar("Result")
 
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 
@@ -193,6 +195,33 @@ class Study:
             )
         return there
 
+    def corrections(self) -> Iterator[tuple[Record, Approach]]:
+        """The records of the folder that missing ones only correct, and the approach of each.
+
+        Raises:
+            InputError: a record is damaged.
+        """
+        known = read_description(self.folder.path)
+        others = [*self.scope.approaches, *(known.recipes.values() if known else ())]
+        for network in self.networks:
+            for approach in network.approaches:
+                base = uncorrected(approach, others)
+                if base is None or self.folder.is_done(network.key(approach)):
+                    continue
+                path = self.folder.record(network.key(base))
+                record = read_record(path) if path.exists() else None
+                if record is not None and record.status == "done" and len(record.prior):
+                    yield record, approach
+
+    def pending(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups that have a record to train for.
+
+        Raises:
+            InputError: a record is damaged.
+        """
+        ready = {replace(record.key, approach=own.name) for record, own in self.corrections()}
+        return pending(groups, self.folder, ready)
+
     def _changed_images(self, there: Description) -> str:
         """What is known of how the images differ from those of the study in the folder."""
         names = there.settings.get("classes")
@@ -212,6 +241,8 @@ class Study:
 
     def open(self, command: str, fit: str = "") -> None:
         """Makes the study's folder or resumes the one that is there.
+
+        Records that only correct the probabilities of others that are there are written at once.
 
         Args:
             command: that works on the study, kept for the reader.
@@ -234,6 +265,8 @@ class Study:
             fit=fit or there.fit,
         )
         write_description(self.folder.path, description)
+        for record, approach in self.corrections():
+            write_record(self.folder.records, correct(record, approach))
         if not self.folder.images.exists():
             images = choose_images(self.image_set, description.settings_hash, self._smote_pair())
             write_figure_data(self.folder.path, images)
@@ -330,42 +363,3 @@ class Study:
         names += map(repr, group)
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
         return self._checkpoints / f"{self.folder.path.name}-{digest[:16]}"
-
-
-def run_halving(
-    groups: Sequence[Group], run: Callable[[Group], Result | None]
-) -> Iterator[tuple[Group, Result, float]]:
-    """Runs groups one after another; those that do not fit into memory, in halves.
-
-    Args:
-        groups: to run.
-        run: runs one group; where it returns None, the group is left out.
-
-    Yields:
-        each group that was run, what `run` returned, and its seconds.
-
-    Raises:
-        JaxRuntimeError: the device has too little memory for a single network.
-    """
-    waiting, most = list(groups), max(map(len, groups), default=0)
-    while waiting:
-        group = waiting.pop(0)
-        if len(group) > most:
-            waiting[:0] = [group[i : i + most] for i in range(0, len(group), most)]
-            continue
-        started = time.perf_counter()
-        try:
-            result = run(group)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) or len(group) == 1:
-                raise
-            most = len(group) // 2
-            warnings.warn(
-                f"the device has too little memory for {len(group)} networks at a time; "
-                f"the study goes on with {most} (--members {most} starts with as many)",
-                stacklevel=2,
-            )
-            waiting.insert(0, group)
-            continue
-        if result is not None:
-            yield group, result, time.perf_counter() - started

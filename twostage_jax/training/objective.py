@@ -13,7 +13,10 @@ from twostage_jax.support.errors import InputError, require_known
 
 Counts = Num[np.ndarray, " classes"]
 Frequencies = Float64[np.ndarray, " classes"]
+Number = int | float
 
+COSINE_SCALE = 30.0
+"""By which a cosine classifier multiplies its cosines, unless its loss says otherwise."""
 DEFERRED_FROM = 0.8
 """Share of the epochs after which deferred weights count, as in Cao et al. (2019): 160 of 200."""
 DEFERRED_BETA = 0.9999
@@ -25,10 +28,10 @@ class Call:
     """A function by its name in a registry, with the parameters that differ from its defaults."""
 
     name: str
-    parameters: tuple[tuple[str, float], ...] = ()
+    parameters: tuple[tuple[str, Number], ...] = ()
 
     @classmethod
-    def of(cls, name: str, **parameters: float) -> "Call":
+    def of(cls, name: str, **parameters: Number) -> "Call":
         """The call of a function by name, `Call.of("focal", gamma=1.0)`."""
         return cls(name, tuple(sorted(parameters.items())))
 
@@ -40,7 +43,7 @@ class Call:
     def from_json(cls, fields: Mapping) -> "Call":
         """The call that `to_json` returned; a TypeError if it is none."""
         name, parameters = fields["name"], dict(fields["parameters"])
-        numbers = all(isinstance(value, int | float) for value in parameters.values())
+        numbers = all(isinstance(value, Number) for value in parameters.values())
         if len(fields) != 2 or not isinstance(name, str) or not numbers:
             raise TypeError(f"{str(fields)[:60]!r} names no function")
         return cls.of(name, **parameters)
@@ -61,7 +64,7 @@ class Range(NamedTuple):
 
     def __contains__(self, value: object) -> bool:
         """Whether a value is a number in the range."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, Number):
             return False
         above = value > self.least or (value == self.least and not self.without_least)
         below = value < self.most or (value == self.most and not self.without_most)
@@ -88,8 +91,9 @@ class Entry(NamedTuple):
         function: the function, or its name in the module of its kind.
         ranges: its parameters, with the values that they may have.
         counts: whether it needs a sample of every class.
-        cosines: whether it takes cosines in place of class scores: then the head has a cosine
-            classifier, whose `scale` is that parameter of the call.
+        cosines: whether it takes cosines in place of class scores: then the head is a cosine
+            classifier, and its probabilities are those of the cosines times the parameter `scale`.
+        required: the parameters that have no default.
         learned: called with the samples of each class and the parameters; tells under which class
             frequencies the probabilities hold that it teaches. By default those of the samples.
     """
@@ -99,6 +103,7 @@ class Entry(NamedTuple):
     ranges: Mapping[str, Range] = MappingProxyType({})
     counts: bool = False
     cosines: bool = False
+    required: tuple[str, ...] = ()
     learned: Callable[..., Frequencies] = lambda counts, **parameters: as_they_are(counts)
 
 
@@ -106,12 +111,12 @@ def _equal(counts: Counts) -> Frequencies:
     return np.full(len(counts), 1 / len(counts))
 
 
-def _class_balanced(counts: Counts, beta: float = 0.9999) -> Frequencies:
-    seen = counts * (1 - beta) / (1 - beta ** counts.astype(np.float64))
+def _class_balanced(counts: Counts, beta: Number = 0.9999) -> Frequencies:
+    seen = counts / -np.expm1(counts * (np.log(beta) if beta > 0 else -np.inf))
     return seen / seen.sum()
 
 
-def _logit_adjusted(counts: Counts, tau: float = 1.0) -> Frequencies:
+def _logit_adjusted(counts: Counts, tau: Number = 1.0) -> Frequencies:
     left = as_they_are(counts) ** (1 - tau)
     return left / left.sum()
 
@@ -144,7 +149,9 @@ LOSSES: dict[str, Entry] = {
         counts=True,
         cosines=True,
     ),
-    "label_smoothing": Entry("label smoothing", "label_smoothing", {"amount": _SHARE}),
+    "label_smoothing": Entry(
+        "label smoothing", "label_smoothing", {"amount": _SHARE}, required=("amount",)
+    ),
     "label_aware_smoothing": Entry(
         "label-aware smoothing",
         "label_aware_smoothing",
@@ -179,9 +186,15 @@ def require_call(kind: str, call: Call, registry: Mapping[str, Entry]) -> Entry:
         registry: of the functions of this kind.
 
     Raises:
-        InputError: an unknown name or parameter, or a parameter out of its range.
+        InputError: an unknown name or parameter, a parameter out of its range, or one that has no
+            default and is not given.
     """
     entry = registry[require_known(kind, call.name, registry)]
+    for name in entry.required:
+        if name not in dict(call.parameters):
+            raise InputError(
+                f"{kind} '{call.name}' has no {name}, {entry.ranges[name]} expected; give it one"
+            )
     for name, value in call.parameters:
         require_known(f"parameter of {kind} '{call.name}'", name, entry.ranges)
         if value not in entry.ranges[name]:
@@ -226,3 +239,19 @@ class Objective:
     """Samples are mixtures of two, with two labels."""
     scales: bool = False
     """Only one scale per class learns, on top of a head that stays."""
+
+    @property
+    def needs_sizes(self) -> bool:
+        """Whether the program takes the sizes of the classes."""
+        return self.deferred or LOSSES[self.loss.name].counts
+
+    @property
+    def scale(self) -> float | None:
+        """Of the cosines of a cosine classifier; None for any other head."""
+        if not LOSSES[self.loss.name].cosines:
+            return None
+        return float(dict(self.loss.parameters).get("scale", COSINE_SCALE))
+
+
+PLAIN = Objective()
+"""The paper's: cross-entropy of samples as they are."""

@@ -1,17 +1,36 @@
 """The compiled programs of a protocol, shared by all that train or predict with it."""
 
 import dataclasses
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import jax
 from jax.flatten_util import ravel_pytree
 
 from twostage_jax.training.lifting import Lifted
+from twostage_jax.training.objective import Objective
 from twostage_jax.training.protocol import Protocol
 from twostage_jax.training.steps import Stages
 
 # A grid search trains many times with few protocols; each costs seconds to compile.
 _KEPT = 16
+
+
+class Trainers(NamedTuple):
+    """The programs of one objective, lifted over networks and heads.
+
+    Attributes:
+        network, head: `Stages.train_network` and `Stages.train_head`.
+        start_head, end_head: the functions of `Stages` of that name.
+        predict: `Stages.predict`, of the heads of networks that are trained so.
+    """
+
+    network: Lifted
+    head: Lifted
+    start_head: Callable
+    end_head: Callable
+    predict: Lifted
 
 
 class Programs:
@@ -20,15 +39,27 @@ class Programs:
     def __init__(self, protocol: Protocol, classes: int, feature_size: int | None):
         """Nothing is compiled before it is used. Arguments are those of `Stages`."""
         stages = Stages(protocol, classes, feature_size=feature_size)
+        self._make = partial(Stages, protocol, classes, None, feature_size)
+        self._trainers: dict[Objective, Trainers] = {}
         self.init_network = jax.jit(jax.vmap(stages.init_network))
         self.init_head = jax.jit(jax.vmap(stages.init_head))
-        self.start_head = jax.jit(jax.vmap(stages.start_head))
         self.ravel = jax.jit(jax.vmap(lambda state: ravel_pytree(state)[0]))
-        self.train_network = Lifted(stages.train_network)
-        self.train_head = Lifted(stages.train_head)
         self.extract = Lifted(stages.extract)
-        self.predict = Lifted(stages.predict)
+        self._predict = Lifted(stages.predict)
         self.represent = Lifted(stages.represent)
+
+    def trainers(self, objective: Objective) -> Trainers:
+        """The programs of an objective; those of equal ones are the same."""
+        if objective not in self._trainers:
+            stages = self._make(objective)
+            self._trainers[objective] = Trainers(
+                Lifted(stages.train_network),
+                Lifted(stages.train_head),
+                jax.jit(jax.vmap(stages.start_head)),
+                jax.jit(jax.vmap(stages.end_head)),
+                self._predict if objective.scale is None else Lifted(stages.predict),
+            )
+        return self._trainers[objective]
 
 
 def programs(protocol: Protocol, classes: int, feature_size: int | None = None) -> Programs:

@@ -1,42 +1,57 @@
 """Both stages of training, and what lies between: pure functions of one network or one head.
 
 Stage 1 trains the whole network on interpolated images, stage 2 the head alone on interpolated
-features. The two differ in their loss and in the table that batches are gathered from.
+features. The two differ in what learns and in the table that batches are gathered from.
 """
 
 import functools
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from twostage_jax.models.backbones import find_backbone
 from twostage_jax.models.head import Head
 from twostage_jax.models.layers import Forms
 from twostage_jax.models.network import Network
 from twostage_jax.resampling.plan import DevicePlan
+from twostage_jax.training import losses
 from twostage_jax.training.lifting import over_members
-from twostage_jax.training.losses import cross_entropy
+from twostage_jax.training.objective import (
+    DEFERRED_BETA,
+    LOSSES,
+    PLAIN,
+    Call,
+    Objective,
+    require_call,
+)
 from twostage_jax.training.protocol import Protocol
 
 _DTYPE = {"float32": jnp.float32, "tf32": jnp.float32, "bfloat16": jnp.bfloat16}
 _PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 
 
+SCALES_RATE = 100.0
+"""Step size of scales, in multiples of the protocol's. RMSprop's steps hardly depend on gradients:
+the paper's 1e-4 moves a scale by less than 0.1 in a thousand steps, and it starts at 1."""
+
+
 class TrainState(NamedTuple):
     """What a training step changes.
 
     Attributes:
-        params: trained parameters.
-        stats: running batch statistics; empty for a head.
+        params: trained parameters; for a head of which only scales learn, one per class.
+        stats: what changes without a gradient: running batch statistics. Of a head nothing; where
+            only scales learn, the parameters of the head that stays.
         optimizer: state of RMSprop.
     """
 
-    params: nnx.State
+    params: Any
     stats: nnx.State
     optimizer: optax.OptState
 
@@ -48,17 +63,28 @@ class Tally(NamedTuple):
     correct: Float[Array, "*members"]
 
 
+class ClassSizes(NamedTuple):
+    """What losses may ask of the classes, besides a batch.
+
+    Attributes:
+        counts: samples of each class per epoch, float32.
+        late: whether deferred weights count in this epoch.
+    """
+
+    counts: Float[Array, "*members classes"]
+    late: Bool[Array, "*members"]
+
+
 # Takes parameters, statistics, table and batch; gives the mean loss, and (statistics, tally).
-Loss = Callable[[nnx.State, nnx.State, Array, DevicePlan], tuple[Array, tuple[nnx.State, Tally]]]
+Loss = Callable[[Any, nnx.State, Array, DevicePlan], tuple[Array, tuple[nnx.State, Tally]]]
 
 
-def _score(logits: Float[Array, "b c"], batch: DevicePlan) -> tuple[Float[Array, ""], Tally]:
-    """Mean loss over the samples of a batch without its padding, and the sums of the tally."""
-    label = jnp.maximum(batch.label, 0)
-    losses = cross_entropy(logits, label)
-    total = jnp.sum(losses, where=batch.valid)
-    correct = jnp.sum(jnp.argmax(logits, -1) == label, where=batch.valid, dtype=jnp.float32)
-    return total / jnp.maximum(jnp.sum(batch.valid), 1), Tally(total, correct)
+def _find_loss(call: Call) -> Callable[..., Float[Array, " b"]]:
+    """The function of a loss with its parameters: of scores, labels and class counts."""
+    function = require_call("loss", call, LOSSES).function
+    if isinstance(function, str):
+        function = getattr(losses, function)
+    return partial(function, **dict(call.parameters))
 
 
 def _at_precision(method: Callable) -> Callable:
@@ -77,6 +103,10 @@ class Stages:
 
     `lifting.Lifted` runs them for many; which of their arguments all members share is part of
     their definition (`over_members`).
+
+    Attributes:
+        protocol: how to train.
+        network_graph, head_graph: what makes a network or a head of a state (`nnx.merge`).
     """
 
     def __init__(
@@ -85,6 +115,7 @@ class Stages:
         classes: int,
         forms: Forms | None = None,
         feature_size: int | None = None,
+        objective: Objective = PLAIN,
     ):
         """Nothing is computed yet.
 
@@ -94,21 +125,24 @@ class Stages:
             forms: in which of several equivalent forms to compute; None for the fastest known.
             feature_size: number of features per sample where they come from elsewhere and only
                 heads are trained; None for those of the protocol's network.
+            objective: what training minimizes.
         """
+        self._objective, self._on_cosines = objective, objective.scale is not None
+        self._loss = _find_loss(objective.loss)
         self.protocol = protocol
         self._classes = classes
         self._forms = forms or Forms()
         self._backbone = find_backbone(protocol.network)
         self._optimizer = optax.rmsprop(
-            protocol.learning_rate,
+            protocol.learning_rate * (SCALES_RATE if objective.scales else 1),
             decay=protocol.decay,
             eps=protocol.epsilon,
             eps_in_sqrt=protocol.epsilon_in_root,
         )
         shapes = nnx.eval_shape(lambda: self._new_network(jax.random.key(0)))
-        self._network = nnx.graphdef(shapes)
+        self.network_graph = nnx.graphdef(shapes)
         self._foreign_features = feature_size
-        self._head = nnx.graphdef(nnx.eval_shape(lambda: self._new_head(jax.random.key(0))))
+        self.head_graph = nnx.graphdef(nnx.eval_shape(lambda: self._new_head(jax.random.key(0))))
         self._feature_size = shapes.feature_size
 
     def _new_network(self, key) -> Network:
@@ -137,7 +171,19 @@ class Stages:
 
     def start_head(self, params: nnx.State) -> TrainState:
         """The state in which stage 2 begins, from the parameters of a head."""
-        return TrainState(params, nnx.State({}), self._optimizer.init(params))
+        own, stays = (params, nnx.State({}))
+        if self._objective.scales:
+            own, stays = jnp.ones(self._classes), params
+        return TrainState(own, stays, self._optimizer.init(own))
+
+    def end_head(self, state: TrainState) -> nnx.State:
+        """The parameters of the head that stage 2 leaves."""
+        if not self._objective.scales:
+            return state.params
+        scaled = nnx.merge(self.head_graph, state.stats, copy=True)
+        scaled.output.kernel[...] *= state.params
+        scaled.output.bias[...] *= state.params
+        return nnx.state(scaled, nnx.Param)
 
     @over_members(shared=("images", "start", "stop"), donated=("state", "tally"))
     @_at_precision
@@ -149,9 +195,14 @@ class Stages:
         batches: DevicePlan,
         start: Int[Array, ""] | int,
         stop: Int[Array, ""] | int,
+        sizes: ClassSizes | None = None,
     ) -> tuple[TrainState, Tally]:
-        """Stage 1: trains on the batches from `start` to `stop`, which are run-time values."""
-        return self._train_steps(self._network_loss, state, tally, images, batches, start, stop)
+        """Stage 1: trains on the batches from `start` to `stop`, which are run-time values.
+
+        `sizes` is needed where the objective asks for them (`Objective.needs_sizes`).
+        """
+        loss = partial(self._network_loss, sizes)
+        return self._train_steps(loss, state, tally, images, batches, start, stop)
 
     @over_members(shared=("features", "start", "stop"), donated=("state", "tally"))
     @_at_precision
@@ -163,9 +214,11 @@ class Stages:
         batches: DevicePlan,
         start: Int[Array, ""] | int,
         stop: Int[Array, ""] | int,
+        sizes: ClassSizes | None = None,
     ) -> tuple[TrainState, Tally]:
         """Stage 2: the same on a table of features in place of the images."""
-        return self._train_steps(self._head_loss, state, tally, features, batches, start, stop)
+        loss = partial(self._head_loss, sizes)
+        return self._train_steps(loss, state, tally, features, batches, start, stop)
 
     @over_members(shared=("images", "steps"))
     @_at_precision
@@ -177,7 +230,7 @@ class Stages:
         steps: Int[Array, ""] | int,
     ) -> Float[Array, "rows f"]:
         """Features of rows of the images, batch norm in inference mode, of `steps` batches."""
-        model: Network = nnx.merge(self._network, state.params, state.stats)
+        model: Network = nnx.merge(self.network_graph, state.params, state.stats)
 
         def add_batch(step, table):
             batch = model.features(images[rows[step]].astype(jnp.float32))
@@ -192,7 +245,10 @@ class Stages:
         self, params: nnx.State, features: Float[Array, "n f"]
     ) -> Float[Array, "n classes"]:
         """Class probabilities of a head."""
-        return jax.nn.softmax(nnx.merge(self._head, params)(features))
+        head = nnx.merge(self.head_graph, params)
+        if self._on_cosines:
+            return jax.nn.softmax(self._objective.scale * head.cosines(features))
+        return jax.nn.softmax(head(features))
 
     @over_members()
     @_at_precision
@@ -200,17 +256,53 @@ class Stages:
         self, params: nnx.State, features: Float[Array, "n f"]
     ) -> Float[Array, "n hidden"]:
         """Activations of a head's hidden layer."""
-        return nnx.merge(self._head, params).represent(features)
+        return nnx.merge(self.head_graph, params).represent(features)
 
-    def _network_loss(self, params, stats, images, batch):
-        model: Network = nnx.merge(self._network, params, stats, copy=True)
-        loss, tally = _score(model(batch.gather(images), batch.valid), batch)
+    def _network_loss(self, sizes, params, stats, images, batch):
+        model: Network = nnx.merge(self.network_graph, params, stats, copy=True)
+        scores = self._scores(model.head, model.features(batch.gather(images), batch.valid))
+        loss, tally = self._score(scores, batch, sizes)
         return loss, (nnx.state(model, nnx.BatchStat), tally)
 
-    def _head_loss(self, params, stats, features, batch):
-        model = nnx.merge(self._head, params)
-        loss, tally = _score(model(batch.gather(features)), batch)
+    def _head_loss(self, sizes, params, stats, features, batch):
+        scales, own = (params, stats) if self._objective.scales else (1, params)
+        scores = self._scores(nnx.merge(self.head_graph, own), batch.gather(features))
+        loss, tally = self._score(scales * scores, batch, sizes)
         return loss, (stats, tally)
+
+    def _scores(self, head: Head, features: Float[Array, "b f"]) -> Float[Array, "b classes"]:
+        """What the loss takes: class scores, or cosines."""
+        return head.cosines(features) if self._on_cosines else head(features)
+
+    def _score(
+        self, scores: Float[Array, "b classes"], batch: DevicePlan, sizes: ClassSizes | None
+    ) -> tuple[Float[Array, ""], Tally]:
+        """Mean loss over the samples of a batch without its padding, and the sums of the tally.
+
+        The loss of a mixture is the mean of those with either label, by their weights; so is
+        whether the class is right.
+        """
+        found = jnp.argmax(scores, -1)
+
+        def with_label(label) -> tuple[Array, Array]:
+            label = jnp.maximum(label, 0)
+            own = self._loss(scores, label, sizes and sizes.counts)
+            if self._objective.deferred:
+                assert sizes is not None, "see Objective.needs_sizes"
+                weights = losses.class_balanced_weights(sizes.counts, DEFERRED_BETA)
+                own *= jnp.where(sizes.late, weights, 1)[label]
+            return own, found == label
+
+        loss, right = with_label(batch.label)
+        if self._objective.mixed:
+            assert batch.weight is not None, "a mixed objective comes with a mixing"
+            loss, right = (
+                (1 - batch.weight) * one + batch.weight * other
+                for one, other in zip((loss, right), with_label(batch.other), strict=True)
+            )
+        total = jnp.sum(loss, where=batch.valid)
+        correct = jnp.sum(right, where=batch.valid, dtype=jnp.float32)
+        return total / jnp.maximum(jnp.sum(batch.valid), 1), Tally(total, correct)
 
     def _train_steps(
         self,

@@ -1,6 +1,7 @@
 """Trains many networks and many heads: the compiled programs of one protocol on one data set."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +15,12 @@ from jaxtyping import Array, Float, Float32, Int, UInt8
 
 from twostage_jax.data.partition import FOLDS
 from twostage_jax.models.weights import Weights, set_weights
-from twostage_jax.resampling.plan import DevicePlan, Plan, epoch_batches
+from twostage_jax.resampling.plan import DevicePlan, Plan
 from twostage_jax.support.streams import Stream
 from twostage_jax.training.checkpoints import Checkpoints
+from twostage_jax.training.course import Course
 from twostage_jax.training.lifting import SEQUENTIAL, Lifted, replicate
+from twostage_jax.training.objective import PLAIN, Call, Objective
 from twostage_jax.training.programs import programs
 from twostage_jax.training.protocol import Protocol
 from twostage_jax.training.steps import Tally, TrainState
@@ -105,10 +108,10 @@ class Trainer:
         self._usual_steps = self._steps(len(class_counts) * largest_class)
         self._max_rows = self._steps(int(class_counts.sum())) * protocol.batch_size
 
-        self._programs = programs(protocol, len(class_counts), feature_size)
-        self.network_program = self._programs.train_network
-        self.head_program = self._programs.train_head
-        self._call_length = {self.network_program: CallLength(), self.head_program: CallLength()}
+        self._classes = len(class_counts)
+        self._programs = programs(protocol, self._classes, feature_size)
+        self.trainers = self._programs.trainers
+        self._call_length: dict[Lifted, CallLength] = defaultdict(CallLength)
 
     def members_that_fit(self) -> int:
         """How many networks to train at a time on all devices of this process.
@@ -145,7 +148,8 @@ class Trainer:
             return state, tally, DevicePlan(integers, integers, reals, integers)
 
         state, tally, batches = jax.eval_shape(arguments)
-        return self.network_program.memory(state, tally, self._images, batches, 0, 1)
+        program = self.trainers(PLAIN).network
+        return program.memory(state, tally, self._images, batches, 0, 1)
 
     def _room(self, steps: int) -> int:
         """Steps that the program of an epoch has room for.
@@ -167,6 +171,9 @@ class Trainer:
         streams: Sequence[Stream],
         checkpoints: Path | None,
         progress: Progress = lambda _: None,
+        *,
+        objective: Objective = PLAIN,
+        mixing: Call | None = None,
     ) -> Trained:
         """Stage 1: trains a network on each plan.
 
@@ -176,17 +183,24 @@ class Trainer:
             checkpoints: folder of these networks' checkpoints; training resumes from the last.
                 None writes none.
             progress: is told how far training is, every few seconds.
+            objective: what is minimized.
+            mixing: how images are mixed, one of `mixing.MIXINGS`; given if `objective.mixed`.
 
         Raises:
+            InputError: synthetic images are to be mixed.
             OSError: a checkpoint cannot be written, or a damaged one cannot be removed.
         """
         state = self._initial_networks(streams)
-        curves = np.zeros((len(plans), self._protocol.epochs, 2), np.float32)
+        epochs = self._protocol.epochs
+        course = Course(
+            self.trainers(objective).network, plans, streams, epochs, self._sizes(objective, plans)
+        )._replace(mixing=mixing)
+        curves = np.zeros((len(plans), epochs, 2), np.float32)
         if checkpoints is None:
             started = time.perf_counter()
-            for epoch in range(self._protocol.epochs):
+            for epoch in range(epochs):
                 state, curves[:, epoch] = self._train_epoch(
-                    self.network_program, state, self._images, plans, streams, epoch, progress
+                    course, state, self._images, epoch, progress
                 )
             return Trained(state, curves, time.perf_counter() - started)
         # Checkpoints hold the state as one flat array per network: four times faster to write
@@ -198,14 +212,14 @@ class Trainer:
             "seconds": np.zeros(()),
         }
         with Checkpoints(checkpoints) as kept:
-            done, saved = kept.restore(saved, self._protocol.epochs)
+            done, saved = kept.restore(saved, epochs)
             if done:
                 state = jax.vmap(unravel)(jnp.asarray(saved["state"]))
                 progress(Advance(done * sum(map(len, plans)), resumed=True))
-            for epoch in range(done, self._protocol.epochs):
+            for epoch in range(done, epochs):
                 started = time.perf_counter()
                 state, saved["curves"][:, epoch] = self._train_epoch(
-                    self.network_program, state, self._images, plans, streams, epoch, progress
+                    course, state, self._images, epoch, progress
                 )
                 saved["state"] = np.asarray(self._programs.ravel(state))
                 saved["seconds"] += time.perf_counter() - started
@@ -243,23 +257,30 @@ class Trainer:
         plans: Sequence[Plan],
         streams: Sequence[Stream],
         progress: Progress = lambda _: None,
+        *,
+        objective: Objective = PLAIN,
+        fresh: bool = False,
+        balanced: bool = False,
     ) -> Trained:
         """Stage 2: fine-tunes heads of trained networks on features.
 
         Args:
-            networks: whose heads to start from, unless the protocol asks for fresh ones; None
-                where there are none.
+            networks: whose heads to start from, unless fresh ones are asked for; None where there
+                are none.
             members: which network each head belongs to.
             features: of each network.
             plans: of each head, on rows of its network's features.
             streams: each head's random streams.
             progress: is told how far training is, every few seconds.
+            objective: what is minimized, and what learns.
+            fresh: begin with new heads; the protocol may ask for that, too.
+            balanced: draw the samples of each epoch with equal classes.
         """
         started = time.perf_counter()
         chosen = np.asarray(members)
         params = (
             self._programs.init_head(_keys(streams))
-            if networks is None or self._protocol.fresh_head
+            if networks is None or fresh or self._protocol.fresh_head
             else jax.tree.map(lambda leaf: leaf[chosen], networks.params["head"])
         )
         # All heads share one table; a head's rows are those of its network in it.
@@ -268,40 +289,82 @@ class Trainer:
             plan.of_rows(member * features.shape[1] + np.arange(features.shape[1]))
             for plan, member in zip(plans, members, strict=True)
         ]
-        state = self._programs.start_head(params)
+        trainers, epochs = self.trainers(objective), self._protocol.epochs_of_heads
+        course = Course(trainers.head, plans, streams, epochs, self._sizes(objective, plans))
+        course = course._replace(balanced=balanced)
+        state = trainers.start_head(params)
         curves = []
-        for epoch in range(self._protocol.epochs_of_heads):
-            state, curve = self._train_epoch(
-                self.head_program, state, table, plans, streams, epoch, progress
-            )
+        for epoch in range(epochs):
+            state, curve = self._train_epoch(course, state, table, epoch, progress)
             curves.append(curve)
+        state = state._replace(params=trainers.end_head(state))
         return Trained(state, np.stack(curves, axis=1), time.perf_counter() - started)
+
+    def compute_heads(
+        self,
+        networks: TrainState,
+        members: Sequence[int],
+        features: Float[Array, "members max_rows f"],
+        plans: Sequence[Plan],
+        streams: Sequence[Stream],
+        compute: Callable[..., tuple[np.ndarray, np.ndarray]],
+    ) -> Trained:
+        """Stage 2 without gradients: new last layers of the heads of trained networks.
+
+        Args:
+            networks, members, features, plans, streams: as for `train_heads`; plans without
+                synthetic samples.
+            compute: called with the activations of the hidden layer (m x hidden, float32), the
+                labels, the last layer's kernel and bias and a random stream. Returns a new kernel
+                and bias.
+        """
+        started = time.perf_counter()
+        heads = jax.tree.map(lambda leaf: leaf[np.asarray(members)], networks.params["head"])
+        kernels, biases = [], []
+        for i, (member, plan, stream) in enumerate(zip(members, plans, streams, strict=True)):
+            own = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], heads)
+            hidden = self.represent(own, features[member][None])[0][plan.base]
+            last = own["output"]
+            old = (np.asarray(last[name][...][0]) for name in ("kernel", "bias"))
+            kernel, bias = compute(hidden, plan.label, *old, stream)
+            kernels.append(kernel)
+            biases.append(bias)
+        for name, found in (("kernel", kernels), ("bias", biases)):
+            heads["output"][name][...] = jnp.asarray(np.stack(found), jnp.float32)
+        curves = np.zeros((len(plans), 0, 2), np.float32)
+        state = TrainState(heads, nnx.State({}), ())
+        return Trained(state, curves, time.perf_counter() - started)
+
+    def _sizes(
+        self, objective: Objective, plans: Sequence[Plan]
+    ) -> Float32[np.ndarray, "_ c"] | None:
+        """The samples of each class per epoch of each plan, where the objective asks for them."""
+        if not objective.needs_sizes:
+            return None
+        counts = [np.bincount(plan.label, minlength=self._classes) for plan in plans]
+        return np.array(counts, np.float32)
 
     def _train_epoch(
         self,
-        program: Lifted,
+        course: Course,
         state: TrainState,
         table: Array,
-        plans: Sequence[Plan],
-        streams: Sequence[Stream],
         epoch: int,
         progress: Progress = lambda _: None,
     ) -> tuple[TrainState, Float32[np.ndarray, "members 2"]]:
         """One epoch of all members, a few seconds at a time; where it is cut changes nothing."""
-        size, length = self._protocol.batch_size, self._call_length[program]
-        rows = np.array([len(plan) for plan in plans])
+        size, length = self._protocol.batch_size, self._call_length[course.program]
+        rows = np.array([len(plan) for plan in course.plans])
         steps = self._steps(int(rows.max()))
-        shuffled = [
-            epoch_batches(plan, size, self._room(steps), stream("epoch", epoch))
-            for plan, stream in zip(plans, streams, strict=True)
-        ]
-        batches = jax.tree.map(lambda *column: jnp.asarray(np.stack(column)), *shuffled)
-        tally = Tally(*jnp.zeros((2, len(plans)), jnp.float32))
+        made = course.batches(epoch, size, self._room(steps))
+        batches = jax.tree.map(lambda *column: jnp.asarray(np.stack(column)), *made)
+        extra = course.sizes(epoch)
+        tally = Tally(*jnp.zeros((2, len(rows)), jnp.float32))
         start = 0
         while start < steps:
             called = time.perf_counter()
             stop = min(start + length.steps, steps)
-            state, tally = program(state, tally, table, batches, start, stop)
+            state, tally = course.program(state, tally, table, batches, start, stop, *extra)
             jax.block_until_ready(tally)
             done = np.minimum(stop * size, rows) - np.minimum(start * size, rows)
             progress(Advance(int(done.sum())))
@@ -310,10 +373,13 @@ class Trainer:
         return state, np.stack(tally, axis=-1) / rows.astype(np.float32)[:, None]
 
     def predict(
-        self, heads: nnx.State, features: Float[Array, "members rows f"]
+        self,
+        heads: nnx.State,
+        features: Float[Array, "members rows f"],
+        objective: Objective = PLAIN,
     ) -> Float32[np.ndarray, "members rows classes"]:
-        """Class probabilities; one head per member."""
-        return np.asarray(self._programs.predict(heads, features))
+        """Class probabilities; one head per member, of a network with this objective."""
+        return np.asarray(self.trainers(objective).predict(heads, features))
 
     def represent(
         self, heads: nnx.State, features: Float[Array, "members rows f"]
