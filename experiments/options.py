@@ -10,13 +10,14 @@ from typing import Literal
 
 import tyro
 
+from twostage_jax.commands.approach_list import choose_approaches
 from twostage_jax.commands.device import ACCELERATORS
 from twostage_jax.data.groups import parse_groups
 from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
 from twostage_jax.data.sources import SOURCES, find_source
 from twostage_jax.data.sources.options import MAX_PIXELS, SourceOptions
 from twostage_jax.evaluation.tables import TESTS
-from twostage_jax.study.approaches import PAPER, choose
+from twostage_jax.study.approaches import PAPER
 from twostage_jax.study.jobs import Scope
 from twostage_jax.support.errors import InputError, require_known
 from twostage_jax.support.files import user_path
@@ -74,9 +75,11 @@ class Options:
     folds: int = FOLDS
     """How many of the ten folds to run."""
     approaches: tuple[str, ...] = PAPER
-    """Names: baseline, is_S (sampler S on images), fs_S (on features), ts_S_T (both), post_prior.
-    Samplers: rus, ros, smote, borderline, adasyn, nearmiss1 to nearmiss3, tomek, enn, rbu. The
-    default is the paper's nine."""
+    """Names (--list-approaches prints them), families (baseline, image, feature, two-stage, loss,
+    mixing, head, correction), paper (the paper's nine, the default) or all. NAME+prior corrects the
+    probabilities of an approach."""
+    list_approaches: bool = False
+    """Print all approaches with their sources and costs, and stop; needs no data."""
     protocol: tyro.conf.OmitArgPrefixes[Protocol] = dataclasses.field(default_factory=Protocol)
     test_fold: str = "imbalanced"
     """Score on the test folds with the partition's imbalance, or balanced (whole)."""
@@ -95,7 +98,8 @@ class Options:
     @property
     def scope(self) -> Scope:
         """What the study covers."""
-        return Scope(self.scenarios, self.ratios, self.folds, choose(self.approaches))
+        approaches = choose_approaches(self.approaches)
+        return Scope(self.scenarios, self.ratios, self.folds, approaches)
 
     @property
     def results(self) -> Path:
@@ -207,8 +211,8 @@ def _require_names(options: Options) -> None:
     require_known("test fold", options.test_fold, TESTS)
     for scenario in options.scenarios:
         require_known("scenario", scenario, SCENARIOS)
-    choose(options.approaches)
-    for name in ("scenarios", "ratios", "approaches"):
+    choose_approaches(options.approaches)
+    for name in ("scenarios", "ratios"):
         if not getattr(options, name):
             raise InputError(f"--{name} names none, at least one expected")
 

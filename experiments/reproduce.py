@@ -13,6 +13,7 @@ import jax
 from rich.console import Console
 
 from experiments.options import PROGRAM, Options, chosen, parse
+from twostage_jax.commands.approach_list import print_if_asked
 from twostage_jax.commands.device import (
     fix_numerics,
     keep_programs,
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None, *, leave: bool = False) -> int:
 
 def start(arguments: Sequence[str]) -> int:
     """Reads the options, chooses the device and runs the study."""
+    if print_if_asked(arguments):
+        return 0
     preset, accelerator = chosen(arguments)
     fix_numerics()
     use_accelerator(accelerator)

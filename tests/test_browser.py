@@ -96,6 +96,64 @@ def test_a_click_sorts_and_another_turns_round(open_page):
     assert said == []
 
 
+def test_keys_sort_as_clicks_do_and_what_is_absent_stands_last(open_page):
+    page, said, _ = open_page()
+    page.evaluate(
+        """() => {
+          const rows = document.querySelector("#table-table2").tBodies[0].rows;
+          rows[0].cells[1].textContent = "-";
+          rows[2].cells[1].textContent = "1,000.5 (1.00)";
+          rows[3].cells[0].textContent = "-";
+        }"""
+    )
+    head = page.locator("#table-table2 th").nth(1)
+    head.get_by_role("button").focus()
+    page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert column(page, "table2", 2)[-2:] == ["1,000.5 (1.00)", "-"]
+    page.keyboard.press("Space")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert [column(page, "table2", 2)[i] for i in (0, -1)] == ["1,000.5 (1.00)", "-"]
+    for _ in range(2):
+        page.locator("#table-table2 th").first.get_by_role("button").click()
+        assert column(page, "table2", 1)[-1] == "-"
+    assert said == []
+
+
+def test_long_tables_are_filtered_by_words(open_page):
+    page, said, _ = open_page()
+    page.locator("#data-nemenyi summary").click()
+    box = page.locator("#data-nemenyi").get_by_role("searchbox", name="Rows with")
+    rows = page.locator("#table-nemenyi tbody tr:visible")
+    every = rows.count()
+    assert every > 12
+    box.fill("RUS avacc")
+    texts = rows.all_inner_texts()
+    assert 0 < len(texts) < every
+    assert all("RUS" in text and "AvAcc" in text for text in texts)
+    assert page.locator("#data-nemenyi output").inner_text() == f"{len(texts)} of {every}"
+    page.locator("#table-nemenyi th").nth(2).get_by_role("button").click()
+    assert sorted(rows.all_inner_texts()) == sorted(texts), "sorting shows no other rows"
+    box.fill("no such row")
+    assert rows.count() == 0
+    box.fill("")
+    assert rows.count() == every
+    # Short tables and the confusion matrix have no box.
+    assert page.locator("#data-table2 input, #confusion input").count() == 0
+    assert said == []
+
+
+def test_without_scripts_all_tables_are_there(browser, page_file):
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(page_file.as_uri())
+    assert page.locator("#table-table2 tbody tr").count() == 9
+    assert page.locator("#table-confusion tbody tr").count() == 8
+    assert page.locator("input").count() == 0, "no box that does nothing"
+    page.locator("#data-nemenyi summary").click()
+    assert page.locator("#table-nemenyi").is_visible()
+    page.close()
+
+
 def choose(page, name, label):
     page.locator(f'select[name="{name}"]').select_option(label=label)
 

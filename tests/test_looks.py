@@ -8,7 +8,8 @@ import pytest
 from twostage_jax.evaluation.tables import find_approaches
 from twostage_jax.report import looks
 from twostage_jax.resampling.registry import SAMPLERS
-from twostage_jax.study.approaches import PAPER, Approach, Style
+from twostage_jax.study.approaches import FAMILIES, PAPER, Approach, Style, listed
+from twostage_jax.study.methods import METHODS
 from twostage_jax.support.errors import InputError
 
 pytestmark = pytest.mark.integration
@@ -28,6 +29,11 @@ SIGHT = {
         [-0.011820, 0.042940, 0.968881],
     ],
 }
+TRITANOPIA = [
+    [1.255528, -0.076749, -0.178779],
+    [-0.078411, 0.930809, 0.147602],
+    [0.004733, 0.691367, 0.303900],
+]
 
 
 def lab(color, sight):
@@ -53,7 +59,8 @@ MANY = [
     *PAPER,
     *(f"{space}_{sampler}" for space in ("is", "fs") for sampler in SAMPLERS),
     *(f"ts_{one}_{other}" for one in ("rus", "ros", "smote", "adasyn") for other in SAMPLERS),
-    "post_prior",
+    *(approach.name for approach in METHODS),
+    *(f"{name}+prior" for name in ("fs_rus", "ts_smote_rus", "head_crt")),
     *(f"own_{i}" for i in range(5)),
 ]
 
@@ -61,7 +68,7 @@ MANY = [
 @pytest.mark.parametrize("sight", SIGHT)
 def test_many_approaches_look_different(sight):
     made = looks.make_looks(find_approaches(MANY))
-    assert len(made) >= 60
+    assert len(made) >= 80
     for name, look in made.items():
         color = lab(look.color, SIGHT["all cones"])
         assert name in PAPER or 20 < color[0] < 62, "dark enough for white paper"
@@ -78,10 +85,31 @@ def test_a_family_has_a_hue_and_its_members_shades():
         if name not in PAPER:
             _, a, b = lab(look.color, SIGHT["all cones"])
             hues.setdefault(look.family, []).append(np.degrees(np.arctan2(b, a)) % 360)
-    assert len(hues) == 5
+    assert len(hues) == 8
     for one, other in itertools.combinations(hues.values(), 2):
         apart = np.abs(np.subtract.outer(one, other))
         assert np.minimum(apart, 360 - apart).min() > 15
+
+
+ONE_EACH = ["is_enn", "fs_enn", "ts_enn_enn", "loss_focal", "mix_remix", "head_crt", "post_prior"]
+
+
+@pytest.mark.parametrize("sight", [*SIGHT, "tritanopia"])
+def test_any_reader_tells_families_apart_by_color(sight):
+    made = looks.make_looks(find_approaches([*ONE_EACH, "own"]))
+    assert len({look.family for look in made.values()}) == len(FAMILIES) - 1
+    for one, other in itertools.combinations(made.values(), 2):
+        seen = SIGHT.get(sight, TRITANOPIA)
+        assert np.linalg.norm(lab(one.color, seen) - lab(other.color, seen)) > 17, (one, other)
+
+
+def test_members_of_a_family_differ_in_their_markers_and_are_lighter_one_by_one():
+    made = [*looks.make_looks(find_approaches(listed())).values()]
+    for family in ("loss", "mixing", "head"):
+        own = [look for look in made if look.family == family]
+        assert len({look.marker for look in own}) == len(own)
+        lightness = [lab(look.color, SIGHT["all cones"])[0] for look in own]
+        assert min(np.diff(lightness)) > 2
 
 
 def test_the_papers_looks_are_fixed_and_an_approachs_own_style_comes_first():

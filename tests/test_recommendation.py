@@ -1,5 +1,7 @@
 """The recommendation: clear winners, undecided ones, and too little to judge by."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -78,13 +80,15 @@ def test_of_those_that_are_not_told_from_the_best_the_simplest_is_recommended():
     assert lines[-1].endswith("--approach fs_rus")
 
 
-def test_simple_means_baseline_then_correction_then_one_stage_then_two():
+def test_simple_means_what_a_user_has_to_do():
     """The best is ahead by chance, and anything simpler is preferred."""
-    simple = ["baseline", "post_prior", "is_rus", "fs_rus", "ts_rus_rus", "other_one"]
+    simple = ["baseline", "post_prior", "loss_focal", "mix_mixup", "is_rus", "fs_rus"]
+    simple += ["fs_rus+prior", "head_crt", "ts_rus_rus", "ts_smote_rus+prior", "other_one"]
     scores = dict.fromkeys(simple[::-1], [0.6] * 6) | {"zz": [0.8, 0.3, 0.9, 0.3, 0.8, 0.6]}
     for simplest in simple:
-        found, _ = outcome(scores)
+        found, lines = outcome(scores)
         assert (found.best, found.recommended) == ("zz", simplest)
+        assert simplest == "other_one" or re.match("Recommended: .+, (which|training) ", lines[0])
         del scores[simplest]
     assert outcome(scores | {"worse": [0.1] * 6})[0].recommended == "zz"
 

@@ -62,8 +62,8 @@ def test_a_study_of_other_approaches_has_every_number(tmp_path):
     families = {approach.family for approach in find_approaches(names, OURS).values()}
     assert len(rivals) == len(families) - 1
     assert len(found["nemenyi"]) == 2 * 3 * (len(names) - 1)
-    samplers = set(found["cost"]["sampler"])
-    assert samplers == {"none", "RUS", "ADASYN", "SMOTE", "of_elsewhere"}
+    networks = set(found["cost"]["title"])
+    assert networks == {"plain", "RUS", "ADASYN", "SMOTE", "of_elsewhere"}
     assert found["cost"]["networks"].sum() == 5 * 2 * 3 + 3, "those of ratio 1 as well"
     assert found["cost"]["heads"].sum() == (len(others) + 1) * 2 * 3
     assert set(found["paper-table2"]["approach"]) == set(PAPER)
@@ -99,7 +99,7 @@ def test_an_approach_that_nobody_knows_has_a_page(tmp_path):
     """An older version's folder has no recipes, and the approach is not registered here."""
     page, found = report_of(tmp_path, ["baseline", "unheard_of"], folds=2)
     assert "unheard_of" in page
-    assert found["cost"]["sampler"].tolist() == ["none"] * 3 + ["unheard_of"] * 2
+    assert found["cost"]["title"].tolist() == ["plain"] * 3 + ["unheard_of"] * 2
 
 
 def test_a_folder_without_features_says_how_to_have_the_map(tmp_path):

@@ -220,3 +220,33 @@ def test_the_command_that_fits_is_kept_and_an_empty_one_leaves_no_trace(tmp_path
     path.write_text(json.dumps(fields | {"fit": 7}))
     with pytest.raises(InputError, match=r"its fit is .*; expected one that this program wrote"):
         read_description(tmp_path)
+
+
+def test_a_page_of_many_approaches_corrects_for_all_rivals(tmp_path):
+    """Thirteen approaches are more than one panel or one row of a table has room for."""
+    names = ["baseline", "is_smote", "fs_rus", "fs_rus+prior", "ts_smote_rus", "loss_focal"]
+    names += ["mix_remix", "mix_mixup", "head_crt", "head_tau", "head_las", "post_prior", "fs_enn"]
+    keys = found_keys(6, names)
+    records = [found_record(key, splits=6) for key in keys]
+    folder = write_study(tmp_path, keys, records, images=FOUND)
+    page = write_report(folder).read_text()
+    tables = {path.stem: pd.read_csv(path) for path in (folder / "report").glob("*.csv")}
+    rivals = tables["verdict"]["rival"]
+    assert set(tables["verdict"]["rivals"]) == {12}
+    assert len(tables["verdict-all"]) == 3 * 12
+    for row in tables["verdict-all"].itertuples():
+        assert row.low < row.difference < row.high
+    shown = tables["verdict"].query("metric == 'AvAcc'")
+    assert len(shown) == 7
+    assert any("(best of mixing)" in rival for rival in rivals)
+    assert page.count(" Corrected for 12 rivals (") == 7
+    for column in ("from, all", "to, all", "Verdict, all"):
+        assert f">{column}</button>" in page
+    # One row per approach on the page, one per class in the file.
+    assert page.split('id="table-recall-by-class"')[1].split("</table>")[0].count("<tr>") == 1 + 13
+    assert len(tables["recall-by-class"]) == len(FOUND)
+    families = json.loads(page.split('id="confusion-data">')[1].split("</script>")[0])["families"]
+    assert families["mixing"] == ["mix_mixup", "mix_remix"]
+    assert sorted(name for own in families.values() for name in own) == sorted(names)
+    assert set(tables["cost-of-approaches"]["approach"]) == set(names)
+    assert tables["cost-of-families"]["approaches"].sum() == len(names)

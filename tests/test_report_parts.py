@@ -5,15 +5,26 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from report_study import SETTINGS, TINY, make_record
+from report_study import SETTINGS, TINY, make_record, study_keys
 
 from twostage_jax.evaluation import metrics
 from twostage_jax.evaluation.tables import confusion_matrices, find_approaches
-from twostage_jax.report import costs, learning, pictures, provenance, scores, write_report
+from twostage_jax.report import (
+    charts,
+    costs,
+    learning,
+    pictures,
+    provenance,
+    scores,
+    training_charts,
+    write_report,
+)
 from twostage_jax.report.blocks import make_table
-from twostage_jax.study.approaches import PAPER, Stage1
+from twostage_jax.report.looks import make_looks
+from twostage_jax.study.approaches import FAMILIES, PAPER, Stage1, listed
 from twostage_jax.study.figure_data import FigureImages, choose_images
 from twostage_jax.study.folder import Description, write_description
+from twostage_jax.study.record import RecordKey
 from twostage_jax.training.protocol import Protocol
 
 pytestmark = pytest.mark.integration
@@ -48,7 +59,7 @@ def cells_of(names):
 def test_a_network_that_approaches_share_costs_once():
     cells = cells_of(PAPER).set_index("network")
     assert list(cells.index) == ["baseline", "is_rus", "is_ros", "is_smote"]
-    assert cells["sampler"].tolist() == ["none", "RUS", "ROS", "SMOTE"]
+    assert cells["title"].tolist() == ["plain", "RUS", "ROS", "SMOTE"]
     assert cells["networks"].tolist() == [1, 1, 1, 1]
     assert cells["heads"].tolist() == [3, 0, 0, 2]
     assert cells["stage1"].tolist() == [20.0] * 4
@@ -64,6 +75,92 @@ def test_a_network_is_told_by_what_stage_1_trains_on():
     approaches = find_approaches([*names, "is_smote", "post_prior"])
     shown = learning.networks(approaches)
     assert shown == {Stage1("smote"): "is_smote", Stage1(): "fs_rus"}
+
+
+def costing(key, stage1, features, stage2):
+    seconds = {"stage1": stage1, "features": features, "stage2": stage2}
+    return dataclasses.replace(make_record(key), seconds=seconds)
+
+
+def test_costs_are_multiples_of_the_baselines_and_compilation_does_not_count():
+    names = ["baseline", "fs_rus", "is_rus", "loss_focal", "fs_rus+prior", "post_prior"]
+    keys = study_keys(("linear", "half_minority"), (10.0,), 3, names)
+    records = [
+        costing(
+            key,
+            # The first network includes compilation; another scenario takes twice as long.
+            (90.0 if key.fold == 0 else {"is_rus": 4.0, "loss_focal": 12.0}.get(key.approach, 8.0))
+            * (1 + (key.scenario == "linear")),
+            2.0,
+            1.0 if key.approach.startswith("fs") else 0.0,
+        )
+        for key in keys
+    ]
+    found = costs.cost_of_approaches(records, find_approaches(names)).set_index("approach")
+    assert found.loc["baseline", ["stage1", "features", "stage2"]].tolist() == [12, 2, 0]
+    whole = {"baseline": 14, "fs_rus": 15, "is_rus": 8, "loss_focal": 20, "fs_rus+prior": 15}
+    assert found["ratio"].to_dict() == pytest.approx(
+        {name: seconds / 14 for name, seconds in (whole | {"post_prior": 14}).items()}
+    )
+    extra = {"baseline": 0, "fs_rus": 3, "is_rus": 8, "loss_focal": 20, "fs_rus+prior": 3}
+    assert found["extra"].to_dict() == pytest.approx(
+        {name: seconds / 14 for name, seconds in (extra | {"post_prior": 0}).items()}
+    )
+    assert not len(costs.cost_of_approaches(records[1:2], find_approaches(names))), "no baseline"
+
+
+def test_what_a_correction_shares_costs_once_and_has_one_curve():
+    names = ["baseline", "fs_rus", "fs_rus+prior"]
+    records = [make_record(RecordKey("linear", 10.0, 0, name)) for name in names]
+    cells = costs.cost_of_cells(records, find_approaches(names))
+    assert cells[["networks", "heads", "stage2"]].to_numpy().tolist() == [[1, 1, 1.0]]
+    alone = costs.cost_of_cells(records[2:], find_approaches(names[2:]))
+    assert alone["heads"].tolist() == [1]
+
+
+def rows_of(figure):
+    return [panel.get_title() for panel in figure.axes[::2]]
+
+
+def test_many_curves_are_drawn_family_by_family_with_the_baseline():
+    names = listed()
+    looks = make_looks(find_approaches(names))
+    curve = np.ones((3, 2))
+    few = training_charts.learning_curves(dict.fromkeys(PAPER, curve), {}, looks)
+    assert rows_of(few) == ["stage 1: training loss"]
+    many = training_charts.learning_curves(dict.fromkeys(names, curve), {}, looks, "loss")
+    assert rows_of(many) == [
+        f"stage 1, {title}: training loss"
+        for family, title in FAMILIES.items()
+        if family not in ("baseline", "other")
+    ]
+    drawn = [[line.get_label() for line in panel.lines] for panel in many.axes]
+    assert all(own[0] == "Baseline" for own in drawn)
+    assert {title for own in drawn for title in own} == {look.title for look in looks.values()}
+
+
+def test_many_approaches_against_the_ratio_have_a_row_per_family():
+    names = listed()
+    rows = [
+        (scenario, ratio, fold, name, *[0.5] * 4)
+        for scenario in ("linear", "half_minority")
+        for ratio in (2.0, 10.0)
+        for fold in range(2)
+        for name in names
+    ]
+    scores = ["AvAcc", "CBA", "MAvG", "Acc"]
+    frame = pd.DataFrame(rows, columns=["scenario", "ratio", "fold", "approach", *scores])
+    looks = make_looks(find_approaches(names))
+    figure = charts.metrics_by_ratio(frame, looks)
+    labels = [panel.get_ylabel() for panel in figure.axes[::4]]
+    assert len(labels) == 7 * 2
+    assert labels[:3] == [
+        "image space\nlinear",
+        "image space\nhalf minority",
+        "feature space\nlinear",
+    ]
+    few = charts.metrics_by_ratio(frame, {name: looks[name] for name in PAPER})
+    assert [panel.get_ylabel() for panel in few.axes[::4]] == ["linear", "half minority"]
 
 
 def test_every_setting_is_explained():

@@ -119,6 +119,20 @@ def test_the_verdict_says_no_more_than_the_interval(differences, expected, words
     assert ("loses" in sentence) == (expected == "worse")
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.01, 0.19, "it wins here. Corrected for 28 rivals (+0.010 to +0.190): still better."),
+        (-0.01, 0.21, "it wins here. Corrected for 28 rivals (-0.010 to +0.210): undecided."),
+        (np.nan, np.nan, "it wins here."),
+    ],
+)
+def test_the_verdict_adds_what_is_left_among_many_rivals(low, high, words):
+    found = difference(of_folds([0.1] * 8))._replace(low_all=low, high_all=high, rivals=28)
+    sentence = verdict.sentence("the baseline", found, "TS SMOTE+RUS", TITLES)
+    assert sentence.endswith(words)
+
+
 def rivals_of(frame):
     own = find_proposed(frame)
     return own, find_rivals(frame, find_approaches(frame["approach"]), own)
@@ -126,6 +140,7 @@ def rivals_of(frame):
 
 def test_rivals_are_the_best_of_each_other_family_on_complete_partitions():
     whole = {"baseline": 0.5, "is_rus": 0.3, "is_ros": 0.6, "fs_rus": 0.4, "fs_smote": 0.39}
+    whole |= {"loss_focal": 0.5, "loss_weighted": 0.4, "mix_remix": 0.3, "head_crt": 0.2}
     whole |= {PROPOSED: 0.1, "ts_smote_smote": 0.9, "post_prior": 0.2, "unheard_of": 0.7}
     cells = {("linear", 2.0, 0): whole, ("linear", 2.0, 1): {"is_rus": 1.0}}
     assert rivals_of(make_frame(cells)) == (
@@ -134,6 +149,9 @@ def test_rivals_are_the_best_of_each_other_family_on_complete_partitions():
             "the baseline": "baseline",
             "the best in image space": "is_ros",
             "the best in feature space": "fs_rus",
+            "the best loss": "loss_focal",
+            "the best of mixing": "mix_remix",
+            "the best head": "head_crt",
             "the best correction": "post_prior",
             "the best of the others": "unheard_of",
         },

@@ -8,6 +8,7 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
+from twostage_jax.commands.approach_list import choose_approaches, print_if_asked
 from twostage_jax.commands.device import (
     keep_programs,
     out_of_memory_as_input_error,
@@ -34,7 +35,7 @@ from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.partition import ORIGINAL
 from twostage_jax.evaluation.recommendation import recommendation_lines
 from twostage_jax.models.backbones import load_weights
-from twostage_jax.study.approaches import PAPER, find
+from twostage_jax.study.approaches import PAPER
 from twostage_jax.study.jobs import Scope
 from twostage_jax.study.study import Study
 from twostage_jax.support.errors import InputError
@@ -58,8 +59,10 @@ class Options(Training, Reading):
     data: tyro.conf.Positional[str]
     """Folder of class folders, .npz, tfds:NAME or digits"""
     approaches: tuple[str, ...] = APPROACHES
-    """baseline, is_S (sampler S on images), fs_S (on features), ts_S_T, post_prior; by default the
-    paper's nine and post_prior."""
+    """Names, families (image, loss, head, ...), paper or all; by default the paper's nine and
+    post_prior."""
+    list_approaches: bool = False
+    """Print all approaches with their sources and costs, and stop; needs no DATA."""
     splits: int | None = None
     """Parts to test in turn; by default 5, or as many as the smallest class allows."""
     groups: str | None = None
@@ -95,6 +98,8 @@ def main(arguments: Sequence[str], *, leave: bool = False) -> int:
 
 def compare(arguments: Sequence[str]) -> int:
     """Reads the options and the images, runs the study, and prints the recommendation."""
+    if print_if_asked(arguments):
+        return 0
     options: Options = parse(Options, PROGRAM, arguments, start_device(arguments))
     options = _with_paths(options)
     keep_programs(user_cache() / "compiled")
@@ -126,10 +131,7 @@ def _with_paths(options: Options) -> Options:
     checkpoints = user_path(options.checkpoints, "--checkpoints")
     if options.members is not None and options.members < 1:
         raise InputError(f"--members {options.members} found, 1 or more expected")
-    if not options.approaches:
-        raise InputError("--approaches without a name found; name at least one, or leave it out")
-    for name in options.approaches:
-        find(name)
+    choose_approaches(options.approaches)
     if options.groups is not None:
         parse_groups(options.groups)
     return dataclasses.replace(
@@ -160,7 +162,7 @@ def make_study(console: Console, options: Options) -> Study:
             "methods on a part with experiments.reproduce --ratios"
         )
     splitting = _split(console, options, image_set)
-    approaches = tuple(map(find, dict.fromkeys(options.approaches)))
+    approaches = choose_approaches(options.approaches)
     return Study(
         image_set,
         find_data(options.data)[0],

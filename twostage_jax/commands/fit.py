@@ -51,7 +51,8 @@ class Options(Training, Reading):
     output: Path
     """Folder of the model, which is made."""
     approach: str | None = None
-    """The approach, such as baseline or ts_smote_rus."""
+    """The approach, such as baseline, ts_smote_rus or fs_rus+prior; compare --list-approaches lists
+    them."""
     compared: Path | None = None
     """Folder that compare wrote; by default results/compare-DATA."""
     force: bool = False

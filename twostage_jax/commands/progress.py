@@ -60,7 +60,6 @@ def run_and_show(
 
 def _title(group: Group) -> str:
     first, last = (
-        f"{network.partition.title} {network.stage1.sampler or 'no resampling'}"
-        for network in (group[0], group[-1])
+        f"{network.partition.title} {network.stage1.title}" for network in (group[0], group[-1])
     )
     return first if len(group) == 1 else f"{first} to {last} ({len(group)} networks)"

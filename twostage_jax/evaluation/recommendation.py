@@ -12,18 +12,34 @@ from twostage_jax.evaluation.statistics import (
     paired_difference,
     scores_by_partition,
 )
+from twostage_jax.evaluation.tables import find_approaches
 from twostage_jax.study.approaches import Approach
 
 METRIC = "AvAcc"
 
-_SIMPLICITY = {"baseline": 0, "correction": 1, "image": 2, "feature": 2, "two-stage": 3, "other": 4}
-"""Families by what they ask of a user: nothing, a division, one stage resampled, two, anything."""
+_SIMPLICITY = {
+    "baseline": 0,
+    "correction": 1,
+    "loss": 2,
+    "mixing": 3,
+    "image": 4,
+    "feature": 4,
+    "head": 5,
+    "two-stage": 6,
+    "other": 7,
+}
+"""Families by what they ask of a user: nothing; a division after training; another line in the same
+training; batches that are mixed in it; one set of samples that is resampled; a second training by
+rules of its own; two sets that are resampled and a second training; anything."""
 
 _MEANING = {
     "baseline": ", training on the images as they are",
     "correction": ", which trains on the images as they are and corrects the probabilities",
+    "loss": ", which trains on the images as they are with another loss",
+    "mixing": ", which trains on mixtures of the images",
     "image": ", which resamples the images",
     "feature": ", which resamples the features and retrains the head on them",
+    "head": ", which trains the network and then its head once more by other rules",
     "two-stage": ", which resamples the images, and then the features to retrain the head",
     "other": "",
 }
@@ -54,8 +70,10 @@ class Recommendation:
 def recommend(frame: pd.DataFrame, approaches: Mapping[str, Approach]) -> Recommendation | None:
     """Recommends an approach; None with one approach or fewer than two folds to judge by.
 
-    From simple to complex come the baseline, a correction, one stage resampled, two stages, and
-    all others; approaches of one step keep the order of tables. The recommended one is the first
+    From simple to complex come the baseline, a correction, another loss, mixing, one stage
+    resampled, a head retrained, two stages, and all others; approaches of one step keep the order
+    of tables, and a corrected one follows all of the step that it corrects. The recommended one is
+    the first
     that the paired bootstrap interval of the best minus it does not tell from the best. Its lower
     end counts as printed, with three decimals: an end that prints as 0.000 does not exclude zero.
     Below six folds this is a guess where the verdict (`Difference.verdict`) would be silent.
@@ -70,7 +88,7 @@ def recommend(frame: pd.DataFrame, approaches: Mapping[str, Approach]) -> Recomm
         return None
     # Equal scores that were summed in another order differ in the last bit; they are ties.
     means = {str(name): round(float(mean), 12) for name, mean in scores.mean().items()}
-    order = sorted(means, key=lambda name: _SIMPLICITY[approaches[name].family])
+    order = sorted(means, key=lambda name: _simplicity(approaches[name]))
     best = max(order, key=means.__getitem__)  # among equals, the simplest
     keys = [*scores.index.names, "approach"]
     complete = frame.set_index(keys).loc[lambda own: own.index.droplevel(-1).isin(scores.index)]
@@ -84,6 +102,19 @@ def recommend(frame: pd.DataFrame, approaches: Mapping[str, Approach]) -> Recomm
     undecided = behind and round(behind[-1].low, 3) <= 0
     recommended = behind[-1].rival if undecided else best
     return Recommendation(best, recommended, means[best], len(folds), tuple(behind))
+
+
+def _simplicity(approach: Approach) -> tuple[int, bool]:
+    """The sort key of an approach: its step, and whether its probabilities are corrected."""
+    base = approach.uncorrected
+    family = find_approaches([base])[base].family if base != approach.name else approach.family
+    return _SIMPLICITY[family], base != approach.name
+
+
+def _meaning(approach: Approach) -> str:
+    if approach.uncorrected != approach.name:
+        return ", which corrects the probabilities afterwards"
+    return _MEANING[approach.family]
 
 
 def explain(frame: pd.DataFrame, approaches: Mapping[str, Approach]) -> list[str]:
@@ -137,7 +168,7 @@ def _why_none(frame: pd.DataFrame) -> str:
 def _reasons(found: Recommendation, approaches: Mapping[str, Approach]) -> list[str]:
     best, chosen = (approaches[name].title for name in (found.best, found.recommended))
     first = [
-        f"Recommended: {chosen}{_MEANING[approaches[found.recommended].family]}.",
+        f"Recommended: {chosen}{_meaning(approaches[found.recommended])}.",
         f"{best} has the highest mean {METRIC} (mean recall of the classes): {found.mean:.3f} over "
         f"{found.folds} splits. It was found on these same splits, which favors it.",
     ]

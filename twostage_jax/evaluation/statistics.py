@@ -26,6 +26,9 @@ _BEST = {
     "image": "the best in image space",
     "feature": "the best in feature space",
     "two-stage": "the best in two stages",
+    "loss": "the best loss",
+    "mixing": "the best of mixing",
+    "head": "the best head",
     "correction": "the best correction",
     "other": "the best of the others",
 }
@@ -79,16 +82,33 @@ class Difference(NamedTuple):
     """Number of partitions in which both have a score."""
     ahead: int
     """Number of them in which the approach scores higher than the rival; ties do not count."""
+    low_all: float = np.nan
+    """Lower end of the interval that holds for all rivals at once (`simultaneous.intervals`); NaN
+    where there is none."""
+    high_all: float = np.nan
+    """Upper end, likewise."""
+    rivals: int = 1
+    """Number of rivals that it holds for."""
 
     @property
     def verdict(self) -> str:
         """What the interval supports: `better`, `worse`, `undecided` or `too few folds`."""
         if len(self.by_fold) < FEWEST_FOLDS:
             return "too few folds"
-        # Rounded as printed: an interval whose end prints as 0.000 does not exclude zero.
-        if round(self.low, 3) > 0:
-            return "better"
-        return "worse" if round(self.high, 3) < 0 else "undecided"
+        return supported(self.low, self.high)
+
+    @property
+    def verdict_all(self) -> str | None:
+        """What the interval for all rivals supports: likewise; None where there is none."""
+        return None if np.isnan(self.low_all) else supported(self.low_all, self.high_all)
+
+
+def supported(low: float, high: float) -> str:
+    """Returns what an interval of a difference supports: `better`, `worse` or `undecided`."""
+    # Rounded as printed: an interval whose end prints as 0.000 does not exclude zero.
+    if round(low, 3) > 0:
+        return "better"
+    return "worse" if round(high, 3) < 0 else "undecided"
 
 
 def paired_difference(
@@ -117,14 +137,14 @@ def paired_difference(
             rng=np.random.default_rng(0),
         ).confidence_interval
     ahead = int(np.count_nonzero(pairs > 0))
-    numbers = (float(by_fold.mean()), float(low), float(high), len(pairs), ahead)
-    return Difference(metric, rival, by_fold, *numbers)
+    mean = float(by_fold.mean())
+    return Difference(metric, rival, by_fold, mean, float(low), float(high), len(pairs), ahead)
 
 
 def differences_frame(differences: Iterable[Difference]) -> pd.DataFrame:
     """Returns one row per difference: metric, rival, difference, low, high, folds, ...
 
-    The columns after `folds` are partitions and ahead. `difference` is the mean.
+    The columns after `folds` are the others of `Difference`. `difference` is the mean.
     """
     frame = pd.DataFrame(list(differences)).rename(columns={"mean": "difference"})
     frame.insert(6, "folds", frame["by_fold"].map(len))

@@ -1,5 +1,7 @@
 """The sections of a study of the data as they are: no ratios, and no exhibits of the paper."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -9,6 +11,7 @@ from twostage_jax.evaluation.recommendation import explain, fit_command, recomme
 from twostage_jax.evaluation.sheets import csv
 from twostage_jax.report import (
     calibration,
+    charts,
     confusion,
     costs,
     learning,
@@ -99,15 +102,27 @@ def _recall_of_classes(results: Results) -> Table:
         frame[name] = np.mean(
             [metrics.recalls(results.imbalanced.matrices[k]) for k in own], axis=0
         )
-    return make_table(
+    frame = frame.sort_values("Images", ascending=False, kind="stable")
+    told = "Means over the splits; the largest class is first."
+    table = make_table(
         "recall-by-class",
         "Recall of each class",
-        "Means over the splits; the largest class is first. Images: training images in a split, "
-        "before resampling.",
-        frame.sort_values("Images", ascending=False, kind="stable"),
+        f"{told} Images: training images in a split, before resampling.",
+        frame,
         " ".join(["Class", "Images:0", *(f"{name}:3" for name in results.approaches)]),
         {"Images": "Training images", **results.titles},
     )
+    if len(results.approaches) <= charts.MANY:
+        return table
+    # A column per approach would be too wide; the file stays as it is.
+    sizes = frame["Images"].map("{:,.0f}".format)
+    classes = dict(zip(map(str, frame.index), frame["Class"] + " (" + sizes + ")", strict=True))
+    turned = frame[[*results.approaches]].T.set_axis([*classes], axis="columns")
+    turned.insert(0, "Approach", pd.Series(results.titles))
+    columns = " ".join(["Approach", *(f"{label}:3" for label in classes)])
+    told += " In parentheses: its training images in a split, before resampling."
+    page = make_table(table.name, table.sheet.title, told, turned, columns, classes)
+    return dataclasses.replace(page, csv=table.csv)
 
 
 def _images(results: Results) -> list[Block]:

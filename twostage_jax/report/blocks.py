@@ -58,7 +58,8 @@ class Confusions:
 
     data: dict
     """What the page's script reads: classes, approaches, cells and counts; for data as they are
-    also the word for a fold (`unit`), and then neither cell nor test fold is a choice."""
+    also the word for a fold (`unit`), and then neither cell nor test fold is a choice. Where there
+    are many approaches, `families` has the names of each family."""
     default: Sheet
     """The matrix that the page shows first."""
     csv: str

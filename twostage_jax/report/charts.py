@@ -1,6 +1,6 @@
 """Charts of scores, one function each: frames and looks in, a figure out; no file is read."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ from twostage_jax.study.approaches import FAMILIES
 
 _SCORES = (*METRICS, "Acc")
 _FEW = 6  # entries that a legend inside a panel has room for
+MANY = 12
+"""Approaches that one panel may show at most; more are drawn family by family."""
 
 Looks = Mapping[str, Look]
 """How to draw each approach, by name; a chart needs at least those of its data."""
@@ -32,7 +34,10 @@ def title_of(name: str) -> str:
 
 
 def differences(rows: Sequence[Sequence[Difference]], looks: Looks) -> Figure:
-    """Draws paired differences with their intervals: one panel per metric, one row per rival."""
+    """Draws paired differences with their intervals: one panel per metric, one row per rival.
+
+    The interval for all rivals is a thin bar, where there is one.
+    """
     titles = [f"over {looks[own[0].rival].title}" for own in rows]
     metrics = [own.metric for own in rows[0]]
     figure, panels = _by_metric(metrics, titles, "difference", 0.9 + 0.45 * len(rows))
@@ -42,7 +47,9 @@ def differences(rows: Sequence[Sequence[Difference]], looks: Looks) -> Figure:
             panel.plot(folds, np.full(len(folds), y), "|", color="#999999", markersize=7)
             if not np.isnan(own.low):
                 panel.plot([own.low, own.high], [y, y], color=look.color, linewidth=3)
-            panel.plot(own.mean, y, **_lines(look, False), markersize=7)
+            if np.isfinite([own.low_all, own.high_all]).all():
+                panel.plot([own.low_all, own.high_all], [y, y], color=look.color, linewidth=1)
+            panel.plot(own.mean, y, **look.lines(False), markersize=7)
         panel.axvline(0, color="#444444", linewidth=0.8)
     return figure
 
@@ -95,35 +102,53 @@ def metrics_by_ratio(frame: pd.DataFrame, looks: Looks) -> Figure:
     """Draws Fig. 6: four scores against the ratio, one row of panels per scenario.
 
     With a single ratio there are no lines. Bars span the folds, from the lowest to the highest
-    score, where they can be told apart: for a single approach, or at a single ratio. `frame` is as
+    score, where they can be told apart: for a single approach, or at a single ratio. More than
+    twelve approaches are drawn family by family, the baseline in each. `frame` is as
     `tables.metrics_frame` returns it; approaches without a look are left out.
     """
     by_cell = frame[frame["approach"].isin(list(looks))].groupby(["approach", "scenario", "ratio"])
     cells = by_cell[list(_SCORES)].agg(["mean", "min", "max"])
-    scenarios, count = _scenarios(cells), len(looks)
-    height = 0.6 + 1.55 * len(scenarios) + _legend_height(looks.values())
-    figure, panels = style.grid(len(scenarios), len(_SCORES), height, sharex=True, sharey="col")
-    ratios = sorted(cells.index.unique("ratio"))
+    split = len(looks) > MANY
+    groups = by_family(looks, looks) if split else {"": [*looks]}
+    rows = [(group, scenario) for group in groups for scenario in _scenarios(cells)]
+    heights = [max(1.55, split * style.beside(groups[group])) for group, _ in rows]
+    height = 0.6 + sum(heights) + (not split) * _legend_height(looks.values())
+    options = {"sharex": True, "sharey": "col", "height_ratios": heights}
+    figure, panels = style.grid(len(rows), len(_SCORES), height, **options)
+    for row, (group, scenario) in zip(panels, rows, strict=True):
+        own = {name: looks[name] for name in groups[group]}
+        _scores_by_ratio(row, cells, scenario, own)
+        row[0].set_ylabel(
+            f"{FAMILIES[group]}\n{title_of(scenario)}" if split else title_of(scenario)
+        )
+        if split:
+            row[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    for panel, metric in zip(panels[0], _SCORES, strict=True):
+        panel.set_title(metric)
+    for panel in panels[-1]:
+        panel.set_xlabel("imbalance ratio")
+    if not split:
+        _legend(figure, [panels[0][0]])
+    return figure
+
+
+def _scores_by_ratio(row: Sequence[Axes], cells: pd.DataFrame, scenario: str, looks: Looks) -> None:
+    """Draws the approaches of one scenario, one panel per score."""
+    ratios, count = sorted(cells.index.unique("ratio")), len(looks)
     # The approaches of one ratio stand side by side, within the room of that ratio.
     room = 0.8 * min(np.diff(ratios), default=2)
-    step = room / count
-    size = 5 if count <= 12 else 3
-    for row, scenario in zip(panels, scenarios, strict=True):
-        for panel, metric in zip(row, _SCORES, strict=True):
-            for i, (name, look) in enumerate(looks.items()):
-                if name not in cells.index.unique("approach"):
-                    continue
-                line = _with_original(cells.loc[name][metric], scenario)
-                x = line.index + step * (i - (count - 1) / 2)
-                if count == 1 or len(ratios) == 1:
-                    panel.vlines(x, line["min"], line["max"], color=look.color, linewidth=0.8)
-                drawn = _lines(look, len(line) > 1) | {"markersize": size, "label": look.title}
-                panel.plot(x, line["mean"], **drawn)
-            _ratio_axis(panel, cells, margin=max(1.0, 0.6 * room), label=row is panels[-1])
-            panel.set_title(metric if row is panels[0] else "")
-        row[0].set_ylabel(title_of(scenario))
-    _legend(figure, [panels[0][0]])
-    return figure
+    step, size = room / count, 5 if count <= MANY else 3
+    for panel, metric in zip(row, _SCORES, strict=True):
+        for i, (name, look) in enumerate(looks.items()):
+            if name not in cells.index.unique("approach"):
+                continue
+            line = _with_original(cells.loc[name][metric], scenario)
+            x = line.index + step * (i - (count - 1) / 2)
+            if count == 1 or len(ratios) == 1:
+                panel.vlines(x, line["min"], line["max"], color=look.color, linewidth=0.8)
+            drawn = look.lines(len(line) > 1) | {"markersize": size, "label": look.title}
+            panel.plot(x, line["mean"], **drawn)
+        _ratio_axis(panel, cells, margin=max(1.0, 0.6 * room), label=False)
 
 
 def spread(frame: pd.DataFrame, looks: Looks) -> Figure:
@@ -137,7 +162,7 @@ def spread(frame: pd.DataFrame, looks: Looks) -> Figure:
         for y, (look, own) in enumerate(drawn):
             ticks = np.full(len(own), y)
             panel.plot(own[metric], ticks, "|", color=look.color, alpha=0.6, markersize=8)
-            panel.plot(own[metric].mean(), y, **_lines(look, False), **marker)
+            panel.plot(own[metric].mean(), y, **look.lines(False), **marker)
     return figure
 
 
@@ -152,7 +177,7 @@ def both_test_folds(imbalanced: pd.Series, balanced: pd.Series, looks: Looks) ->
     for panel, metric in zip(panels, _SCORES, strict=True):
         for y, name in enumerate(names):
             one, other = imbalanced[name, metric], balanced[name, metric]
-            look = _lines(looks[name], False) | {"markersize": 6}
+            look = looks[name].lines(False) | {"markersize": 6}
             panel.plot([one, other], [y, y], color=looks[name].color, linewidth=1)
             panel.plot(one, y, **look)
             panel.plot(other, y, **look, markerfacecolor="white")
@@ -206,17 +231,15 @@ def recall_by_size(recalls: pd.DataFrame, looks: Looks) -> Figure:
     `recalls` has the columns approach, images, recall: means of classes of about one size.
     """
     curves = dict(list(recalls.groupby("approach")))
-    names = [name for name in looks if name in curves]
-    families = [f for f in FAMILIES if f in {looks[name].family for name in names}]
-    families = [f for f in families if f != "baseline"] or families
-    members = [[name for name in names if looks[name].family in ("baseline", f)] for f in families]
-    outside = max(map(len, members)) > _FEW
-    below = outside * _legend_height([looks[name] for name in names])
-    figure, panels = _wrapped(len(families), 3, "recall", below, 3.0)
-    for panel, family, own in zip(panels, families, members, strict=True):
+    families = by_family([name for name in looks if name in curves], looks)
+    outside = max(map(len, families.values())) > _FEW
+    below = outside * _legend_height([looks[name] for name in curves])
+    height = 3.0 if len(families) <= 3 else 2.5
+    figure, panels = _wrapped(len(families), 3, "recall", below, height)
+    for panel, (family, own) in zip(panels, families.items(), strict=True):
         for name in own:
             curve, look = curves[name], looks[name]
-            panel.plot(curve["images"], curve["recall"], **_lines(look), label=look.title)
+            panel.plot(curve["images"], curve["recall"], **look.lines(), label=look.title)
         panel.set(title=FAMILIES[family], xscale="log", xlabel="training images of the class")
         panel.set_ylim(0, 1.02)
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -229,68 +252,22 @@ def recall_by_size(recalls: pd.DataFrame, looks: Looks) -> Figure:
     return figure
 
 
-def learning_curves(stage1: Curves, stage2: Curves, looks: Looks) -> Figure:
-    """Draws mean training loss and accuracy of each epoch, one row of panels per stage.
+def by_family(
+    names: Iterable[str], looks: Looks, with_baseline: bool = True
+) -> dict[str, list[str]]:
+    """Returns the members of each family, in the order of `FAMILIES`.
 
     Args:
-        stage1: curves by the approach that stands for the network.
-        stage2: curves by approach; empty if no approach has a stage 2.
+        names: of approaches.
+        looks: at least theirs.
+        with_baseline: whether the baseline is in each family, and none itself if there is another.
     """
-    stages = [curves for curves in (stage1, stage2) if curves]
-    heights = [max(2.1, 0.4 + style.ROW * len(curves)) for curves in stages]
-    options = {"sharex": True, "height_ratios": heights}
-    figure, panels = style.grid(len(stages), 2, sum(heights) + 0.2, **options)
-    columns = {"loss": "cross-entropy (nats)", "accuracy": "share of samples"}
-    for stage, (row, curves) in enumerate(zip(panels, stages, strict=True), 1):
-        for i, (panel, (title, ylabel)) in enumerate(zip(row, columns.items(), strict=True)):
-            for name, curve in curves.items():
-                drawn = _lines(looks[name]) | {"markersize": 3.5, "label": looks[name].title}
-                panel.plot(np.arange(1, len(curve) + 1), curve[:, i], **drawn)
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-            panel.set(title=f"stage {stage}: training {title}", ylabel=ylabel)
-        row[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    for panel in panels[-1]:
-        panel.set_xlabel("epoch")
-    return figure
-
-
-def costs(
-    cells: pd.DataFrame, looks: Looks, speed_of: str = "stage 1, one point per cell"
-) -> Figure:
-    """Draws device time of both stages and training speed, by network.
-
-    `cells` is as `costs.cost_of_cells` returns it: one row per cell. `speed_of` is the title of
-    the panel with the speeds.
-    """
-    by_network = cells.groupby("network", sort=False)
-    samplers = by_network["sampler"].first()
-    figure, ((left, right),) = style.grid(1, 2, 0.9 + 0.36 * len(samplers), sharey=True)
-    start = np.zeros(len(samplers))
-    phases = {"stage1": "stage 1", "features": "features", "stage2": "stage 2"}
-    for (phase, label), color in zip(phases.items(), style.COLORS, strict=False):
-        minutes = by_network[phase].sum().to_numpy() / 60
-        left.barh(range(len(samplers)), minutes, left=start, color=color, label=label, height=0.6)
-        start += minutes
-    for y, (name, speed) in enumerate(by_network["images_per_second"]):
-        right.plot(speed, np.full(len(speed), y), **_lines(looks[name], False), alpha=0.8)
-    left.set(title="device time by image sampler", xlabel="minutes")
-    right.set(title=speed_of, xlabel="training images/s", xlim=(0, None))
-    _name_rows([left, right], ["no resampling" if n == "none" else n for n in samplers])
-    figure.legend(loc="outside lower center", ncols=3)
-    return figure
-
-
-def _lines(look: Look, joined: bool = True) -> dict:
-    """Returns arguments of `plot` for markers, which a line joins or not."""
-    return {"color": look.color, "marker": look.marker, "linestyle": look.line if joined else ""}
-
-
-def _name_rows(panels: Sequence[Axes], titles: Sequence[str]) -> None:
-    """Names the rows of panels that share them, the first on top."""
-    panels[0].set_yticks(range(len(titles)), titles)
-    panels[0].set_ylim(len(titles) - 0.5, -0.5)
-    for panel in panels:
-        panel.grid(axis="y", visible=False)
+    names = [*names]
+    families = [f for f in FAMILIES if f in {looks[name].family for name in names}]
+    if not with_baseline:
+        return {f: [name for name in names if looks[name].family == f] for f in families}
+    families = [f for f in families if f != "baseline"] or families
+    return {f: [n for n in names if looks[n].family in ("baseline", f)] for f in families}
 
 
 def _scenarios(table: pd.DataFrame | pd.Series) -> list[str]:
@@ -322,7 +299,7 @@ def _by_metric(
     for panel, metric in zip(panels, metrics, strict=True):
         panel.set(title=metric, xlabel=xlabel)
         panel.xaxis.set_major_locator(MaxNLocator(4))
-    _name_rows(panels, titles)
+    style.name_rows(panels, titles)
     return figure, panels
 
 

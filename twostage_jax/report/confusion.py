@@ -9,8 +9,9 @@ from twostage_jax.evaluation import metrics
 from twostage_jax.evaluation.sheets import Cell, Sheet, csv
 from twostage_jax.evaluation.tables import Matrices
 from twostage_jax.report.blocks import Confusions
-from twostage_jax.report.charts import title_of
+from twostage_jax.report.charts import MANY, by_family, title_of
 from twostage_jax.report.results import Results
+from twostage_jax.study.approaches import FAMILIES
 from twostage_jax.study.record import RecordKey
 
 
@@ -38,6 +39,9 @@ def block(results: Results) -> Confusions:
         "approach": approach,
         "cell": cells.index((first.scenario, first.ratio)),
     }
+    if len(results.approaches) > MANY:
+        families = by_family(results.approaches, results.looks, with_baseline=False)
+        data["families"] = {FAMILIES[family]: names for family, names in families.items()}
     where = f"{title_of(first.scenario)}, ratio {first.ratio:g}, all folds"
     if results.as_found:
         data["unit"], where = results.words.fold, "all splits"

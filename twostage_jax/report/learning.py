@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from twostage_jax.evaluation import paper
-from twostage_jax.report import charts, pictures
+from twostage_jax.report import charts, pictures, training_charts
 from twostage_jax.report.blocks import Block, Notice, Picture
 from twostage_jax.report.results import Results
 from twostage_jax.study.approaches import Approach, Stage1
+from twostage_jax.training.objective import CROSS_ENTROPY
 
 
 def networks(approaches: Mapping[str, Approach]) -> dict[Stage1, str]:
@@ -21,24 +22,42 @@ def networks(approaches: Mapping[str, Approach]) -> dict[Stage1, str]:
     return {approaches[name].stage1: name for name in reversed([*plain, *approaches])}
 
 
+def is_corrected_copy(approach: Approach, approaches: Mapping[str, Approach]) -> bool:
+    """Says whether it only corrects what another one of `approaches` has trained."""
+    return approach.uncorrected != approach.name and approach.uncorrected in approaches
+
+
 def curves(results: Results) -> Picture:
     """Returns mean curves over all partitions; a network that approaches share is drawn once."""
-    shown = networks(results.approaches).values()
+    approaches = results.approaches
+    shown = networks(approaches).values()
     stage1, stage2 = {}, {}
-    for name in results.approaches:
+    for name, approach in approaches.items():
         records = [record for record in results.done if record.key.approach == name]
         if name in shown:
             stage1[name] = np.mean([record.curve1 for record in records], axis=0)
-        if heads := [record.curve2 for record in records if len(record.curve2)]:
+        heads = [record.curve2 for record in records if len(record.curve2)]
+        if heads and not is_corrected_copy(approach, approaches):
             stage2[name] = np.mean(heads, axis=0)
-    return Picture(
-        "learning-curves",
-        "Learning curves of both stages",
+    told = (
         "Training loss and accuracy of each epoch on the resampled data, means over all "
         f"{results.words.partition}s. Approaches that train on the same images share a network: "
-        "stage 1 shows it once, as the first of them.",
-        charts.learning_curves(stage1, stage2, results.looks),
+        "stage 1 shows it once, as the first of them."
     )
+    unit = "cross-entropy (nats)"
+    if not all(map(_minimizes_cross_entropy, approaches.values())):
+        unit = "loss"
+        told += (
+            " The loss is what each approach minimizes; kinds of losses cannot be compared with "
+            "one another. An approach with another loss or with mixing has a network of its own."
+        )
+    drawn = training_charts.learning_curves(stage1, stage2, results.looks, unit)
+    return Picture("learning-curves", "Learning curves of both stages", told, drawn)
+
+
+def _minimizes_cross_entropy(approach: Approach) -> bool:
+    stages = [approach.stage1, *([] if approach.stage2 is None else [approach.stage2])]
+    return all(stage.loss == CROSS_ENTROPY for stage in stages) and approach.stage1.mixing is None
 
 
 def feature_map(results: Results) -> Block:

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -78,6 +78,19 @@ def legend_columns(titles: Collection[str], most: int = 5) -> int:
     """Returns how many columns of a legend a chart is wide enough for, at most `most`."""
     inches = 0.45 + 0.068 * max(map(width, titles))
     return min(most, len(titles), max(1, int(WIDTH / inches)))
+
+
+def name_rows(panels: Sequence[Axes], titles: Sequence[str]) -> None:
+    """Names the rows of panels that share them, the first on top."""
+    panels[0].set_yticks(range(len(titles)), titles)
+    panels[0].set_ylim(len(titles) - 0.5, -0.5)
+    for panel in panels:
+        panel.grid(axis="y", visible=False)
+
+
+def beside(entries: Collection[str]) -> float:
+    """Returns the height that a row of panels needs for a legend beside it, in inches."""
+    return 0.4 + ROW * len(entries)
 
 
 def svg(figure: Figure) -> str:

@@ -2,9 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import pandas as pd
 
 from twostage_jax.evaluation import paper
+from twostage_jax.evaluation.simultaneous import (
+    differences_by_fold,
+    intervals,
+    with_all_rivals,
+)
 from twostage_jax.evaluation.statistics import (
     BOOTSTRAP,
     CONFIDENCE,
@@ -13,13 +19,17 @@ from twostage_jax.evaluation.statistics import (
     differences_frame,
     find_rivals,
     paired_difference,
+    supported,
 )
 from twostage_jax.evaluation.tables import METRICS
 from twostage_jax.report import charts
 from twostage_jax.report.blocks import Notice, Picture, Section, Table, Text, make_table
 from twostage_jax.report.results import OF_RATIOS, Results, Words
+from twostage_jax.study.approaches import FAMILIES
 
 Rows = Mapping[str, list[Difference]]
+
+_THIN = ", the interval that is corrected for all rivals (thin bar)"
 
 
 def section(results: Results) -> Section:
@@ -38,11 +48,13 @@ def section(results: Results) -> Section:
         Picture(
             "differences",
             f"How far {title} is ahead",
-            f"Mean paired difference (marker), its {CONFIDENCE:.0%} interval (bar) and the "
-            f"difference of each {words.fold} (ticks); right of zero, {title} is better.",
+            f"Mean paired difference (marker), its {CONFIDENCE:.0%} interval (bar)"
+            f"{_THIN * _has_all(rows)} and the difference of each {words.fold} (ticks); right of "
+            f"zero, {title} is better.",
             charts.differences(list(rows.values()), results.looks),
         ),
         _table(rows, title, results),
+        *([_all_rivals(own, results)] if _has_all(rows) else []),
         _order(results),
     ]
     return Section("verdict", "Verdict", blocks)
@@ -93,7 +105,7 @@ def compare(results: Results) -> tuple[str, Rows]:
     for who, rival in find_rivals(frame, results.approaches, own).items():
         found = [paired_difference(frame, metric, rival, own=own) for metric in METRICS]
         if None not in found:
-            rows[who] = found
+            rows[who] = with_all_rivals(frame, found, own=own)
     return own, rows
 
 
@@ -132,7 +144,17 @@ def sentence(
         "undecided": "The interval holds zero: undecided.",
         "too few folds": f"Too few {words.fold}s to decide.",
     }[difference.verdict]
-    return f"{found} ({interval}); {won}. {meaning}"
+    return f"{found} ({interval}); {won}. {meaning}{_for_all(difference)}"
+
+
+def _for_all(difference: Difference) -> str:
+    """Says what is left when all rivals count; empty where that was not asked."""
+    found = difference.verdict_all
+    if found is None:
+        return ""
+    still = "still " if found == difference.verdict else ""
+    interval = f"{difference.low_all:+.3f} to {difference.high_all:+.3f}"
+    return f" Corrected for {difference.rivals} rivals ({interval}): {still}{found}."
 
 
 def _cautions(results: Results, folds: int) -> Iterator[str]:
@@ -184,13 +206,72 @@ def _table(rows: Rows, own: str, results: Results) -> Table:
     frame["verdict"] = [one.verdict for _, one in found]
     if results.as_found:
         frame["verdict"] = frame["verdict"].replace("too few folds", "too few splits")
+    columns, caption = "difference:3 low:3 high:3 ahead verdict", _how_paired(own, results.as_found)
+    if _has_all(rows):
+        frame["verdict_all"] = [one.verdict_all for _, one in found]
+        columns += " low_all:3 high_all:3 verdict_all"
+        caption += f" {_how_corrected(own, found[0][1].rivals, results.words)}"
+    else:
+        frame = frame.drop(columns=["low_all", "high_all", "rivals"])
     return make_table(
         "verdict",
         f"{own} minus its rivals",
-        _how_paired(own, results.as_found),
+        caption,
         frame.drop(columns="partitions"),
-        "metric rival difference:3 low:3 high:3 ahead verdict",
-        {"low": "from", "high": "to", "ahead": "Ahead in"},
+        f"metric rival {columns}",
+        {
+            "low": "from",
+            "high": "to",
+            "low_all": "from, all",
+            "high_all": "to, all",
+            "ahead": "Ahead in",
+            "verdict_all": "Verdict, all",
+        },
+    )
+
+
+def _all_rivals(own: str, results: Results) -> Table:
+    """Returns the differences from all rivals, with the intervals that hold for all of them."""
+    frames = []
+    for metric in METRICS:
+        by_fold = differences_by_fold(results.counted, metric, own=own)
+        low, high = intervals(by_fold.to_numpy(np.float64))
+        columns = {"rival": list(by_fold), "difference": by_fold.mean(), "low": low, "high": high}
+        frames.append(pd.DataFrame(columns | {"folds": by_fold.count()}).assign(metric=metric))
+    frame = pd.concat(frames, ignore_index=True)
+    frame["title"] = frame["rival"].map(results.titles)
+    frame["family"] = [FAMILIES[results.approaches[name].family] for name in frame["rival"]]
+    frame["verdict"] = [
+        "-" if np.isnan(low) else supported(low, high)
+        for low, high in zip(frame["low"], frame["high"], strict=True)
+    ]
+    title = results.titles[own]
+    return make_table(
+        "verdict-all",
+        f"{title} minus each rival",
+        f"Intervals that hold for all rivals at once, as in the table before; above 0, {title} is "
+        "better.",
+        frame,
+        "metric title family verdict difference:3 low:3 high:3",
+        {"title": "Rival", "low": "from, all", "high": "to, all", "verdict": "Verdict, all"},
+        folded=True,
+    )
+
+
+def _has_all(rows: Rows) -> bool:
+    return any(one.verdict_all for of_rival in rows.values() for one in of_rival)
+
+
+def _how_corrected(own: str, rivals: int, words: Words) -> str:
+    """Returns how to read the intervals for all rivals."""
+    return (
+        f"All: who compares {rivals} rivals finds some that look better or worse by "
+        "chance. These intervals are wider, so that those of all rivals hold the true differences "
+        f"at once in {CONFIDENCE:.0%} of such studies. How wide they are is known from flipping "
+        f"the signs of whole {words.fold}s: as wide as the largest difference, in standard errors, "
+        "that then appears among all rivals (max-T, Westfall and Young, 1993; Romano and Wolf, "
+        "2005); skewed differences make them hold less often. Each metric is corrected by itself. "
+        f"Where {own} itself was chosen on the same {words.partition}s, that is not corrected for."
     )
 
 
@@ -207,7 +288,7 @@ def _how_paired(own: str, as_found: bool) -> str:
             f"Above 0, {own} is better. Ahead in: splits on which it scores higher. The interval "
             f"is the {BOOTSTRAP.replace('folds', 'splits')}. Splits share training images, and "
             "percentile intervals of a few values are somewhat too narrow: read them as the least "
-            f"uncertainty. The intervals are not corrected for their number. "
+            f"uncertainty. They are not corrected for their number. "
             f"{best.format('splits')}"
         )
     return (
@@ -216,7 +297,7 @@ def _how_paired(own: str, as_found: bool) -> str:
         f"is the {BOOTSTRAP}. The "
         "partitions of one fold share images and are nested, so that they are not independent. "
         "Even folds share training images, and percentile intervals of ten values are somewhat "
-        "too narrow: read them as the least uncertainty. The intervals are not corrected for "
+        "too narrow: read them as the least uncertainty. They are not corrected for "
         f"their number. {best.format('partitions')}"
     )
 

@@ -1,5 +1,5 @@
 "use strict";
-// Tables sort by a click on a column's head; a second click turns the order round.
+// Tables sort by a click on a column's head, or by Enter there; a second one turns the order round.
 for (const table of document.querySelectorAll("table.sortable")) {
   table.tHead.addEventListener("click", (event) => {
     const button = event.target.closest("button");
@@ -10,16 +10,41 @@ for (const table of document.querySelectorAll("table.sortable")) {
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
     const number = head.classList.contains("number");
     const key = (row) => {
-      const text = row.cells[head.cellIndex].textContent;
-      return number ? Number.parseFloat(text.replaceAll(/[,<]/g, "")) : text;
+      const text = row.cells[head.cellIndex].textContent.trim();
+      if (number) return Number.parseFloat(text.replaceAll(/[,<]/g, ""));
+      return text === "-" ? Number.NaN : text;
     };
     const compare = (a, b) => {
-      // What is no number stands last either way.
+      // What is absent stands last either way.
       if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);
       return (up ? 1 : -1) * (number ? a - b : a.localeCompare(b, "en", { numeric: true }));
     };
     const rows = [...table.tBodies[0].rows].sort((a, b) => compare(key(a), key(b)));
     table.tBodies[0].append(...rows);
+  });
+}
+// Long tables have a box above them: only rows with all of its words are shown.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const rows = [...table.tBodies[0].rows];
+  if (rows.length <= 12 || table.id === "table-confusion") continue;
+  const label = document.createElement("label");
+  const box = document.createElement("input");
+  const said = document.createElement("output");
+  box.type = "search";
+  box.setAttribute("aria-controls", table.id);
+  label.append("Rows with ", box);
+  const bar = document.createElement("p");
+  bar.className = "filter";
+  bar.append(label, " ", said);
+  table.closest(".scroll").before(bar);
+  box.addEventListener("input", () => {
+    const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const row of rows) {
+      const text = [...row.cells].map((cell) => cell.textContent).join(" ").toLowerCase();
+      row.hidden = !words.every((word) => text.includes(word));
+    }
+    const shown = rows.filter((row) => !row.hidden).length;
+    said.textContent = words.length ? `${shown} of ${rows.length}` : "";
   });
 }
 // The confusion matrix of the reader's choice.
@@ -66,6 +91,14 @@ if (source) {
   };
   [...table.tBodies[0].rows].forEach((row, i) => (row.dataset.row = i));
   fill(choices.approach, Object.entries(data.approaches), data.approach);
+  for (const [title, names] of Object.entries(data.families || {})) {
+    const group = document.createElement("optgroup");
+    group.label = title;
+    const own = [...choices.approach.options].filter((option) => names.includes(option.value));
+    group.append(...own);
+    choices.approach.append(group);
+  }
+  choices.approach.value = data.approach;
   offer();
   show();
   for (const select of choices) select.addEventListener("change", () => { offer(); show(); });
