@@ -120,7 +120,7 @@ def how_to_name() -> list[str]:
         "Every sampler S makes the approaches is_S (on images) and fs_S (on features), and every "
         f"pair ts_S_T (S on images, then T on features): {', '.join(SAMPLERS)}.",
         f"NAME+{'|'.join(CORRECTIONS)} corrects the probabilities of an approach and trains "
-        "nothing more, such as fs_rus+prior.",
+        "nothing more, such as fs_enn+prior.",
     ]
 
 
