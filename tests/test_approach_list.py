@@ -8,9 +8,10 @@ import pytest
 
 from experiments import reproduce
 from twostage_jax.commands import approach_list
-from twostage_jax.commands.approach_list import about, choose_approaches, count_trained, source
+from twostage_jax.commands.approach_list import choose_approaches
 from twostage_jax.commands.main import main
 from twostage_jax.study.approaches import FAMILIES, PAPER, Approach, Stage1, Stage2, find, listed
+from twostage_jax.study.wording import about, count_trained, source
 from twostage_jax.support.errors import InputError
 
 ROOT = Path(__file__).parents[1]

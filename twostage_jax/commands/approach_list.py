@@ -1,6 +1,6 @@
 """What `--approaches` takes, and the table of all approaches that `--list-approaches` prints."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -10,34 +10,20 @@ from rich.text import Text
 from twostage_jax.resampling.registry import SAMPLERS
 from twostage_jax.study.approaches import (
     FAMILIES,
-    PAPER,
     Approach,
-    Stage1,
     choose,
     find,
     listed,
     names,
 )
 from twostage_jax.study.corrections import CORRECTIONS
+from twostage_jax.study.wording import about, count_trained, source
 from twostage_jax.support.errors import InputError, require_known
 
 OPTION = "--list-approaches"
 
 WORDS = ("paper", "all", *FAMILIES)
 """What stands for several approaches."""
-
-_SOURCES = {
-    "smote": "Chawla et al. 2002",
-    "borderline": "Han et al. 2005",
-    "adasyn": "He et al. 2008",
-    "nearmiss1": "Zhang and Mani 2003",
-    "nearmiss2": "Zhang and Mani 2003",
-    "nearmiss3": "Zhang and Mani 2003",
-    "tomek": "Tomek 1976",
-    "enn": "Wilson 1972",
-    "rbu": "Koziarski 2020 (RBU)",
-}
-"""Of the samplers that somebody published; random ones are older than any paper on them."""
 
 _WIDTH = 120  # columns where there is no terminal
 
@@ -59,7 +45,7 @@ def choose_approaches(words: Sequence[str]) -> tuple[Approach, ...]:
         if plus and base in WORDS and base not in names():
             raise InputError(
                 f"approach '{word}' found, but '{base}' stands for several; name each that is to "
-                "be corrected, such as fs_rus+prior"
+                "be corrected, such as fs_enn+prior"
             )
         require_known("approach", base, dict.fromkeys([*WORDS, *names()]))
         if not choose([word]):
@@ -122,54 +108,3 @@ def how_to_name() -> list[str]:
         f"NAME+{'|'.join(CORRECTIONS)} corrects the probabilities of an approach and trains "
         "nothing more, such as fs_enn+prior.",
     ]
-
-
-def count_trained(approaches: Iterable[Approach]) -> tuple[int, int]:
-    """Returns how many networks and heads approaches train per partition.
-
-    The network that the baseline trains is not counted. A corrected approach has the head of the
-    one that it corrects.
-    """
-    approaches = list(approaches)
-    networks = {approach.stage1 for approach in approaches} - {Stage1()}
-    heads = {
-        approach.uncorrected
-        for approach in approaches
-        if approach.stage2 is not None and approach.stage2.is_trained
-    }
-    return len(networks), len(heads)
-
-
-def about(approach: Approach) -> str:
-    """Returns what an approach does, in one line; its own text, or what its recipe says."""
-    text = approach.about or _recipe(approach)
-    if approach.uncorrected != approach.name:
-        text += "; then the probabilities divided by the class frequencies"
-    return text
-
-
-def _recipe(approach: Approach) -> str:
-    stage1, stage2 = approach.stage1, approach.stage2
-    images = "images as they are"
-    if stage1 == Stage1(stage1.sampler) != Stage1():
-        images = f"images resampled by {stage1.title}"
-    elif stage1 != Stage1():
-        images = f"images with {stage1.title}"
-    if stage2 is None:
-        return f"a network trained on {images}"
-    features = "features as they are"
-    if stage2.sampler is not None:
-        title = SAMPLERS[stage2.sampler].title if stage2.sampler in SAMPLERS else stage2.sampler
-        features = f"features resampled by {title}"
-    return f"{features} retrain the head" if stage1 == Stage1() else f"{images}, then {features}"
-
-
-def source(approach: Approach) -> str:
-    """Returns where an approach comes from: author and year, or `-`."""
-    if approach.source:
-        return approach.source
-    if approach.name in PAPER:
-        return "Koziarski 2020 (the paper)"
-    samplers = [stage.sampler for stage in (approach.stage1, approach.stage2) if stage is not None]
-    known = dict.fromkeys(_SOURCES[name] for name in samplers if name in _SOURCES)
-    return "; ".join(known) or "-"

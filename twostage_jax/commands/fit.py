@@ -51,7 +51,7 @@ class Options(Training, Reading):
     output: Path
     """Folder of the model, which is made."""
     approach: str | None = None
-    """The approach, such as baseline, ts_smote_rus or fs_rus+prior; compare --list-approaches lists
+    """The approach, such as baseline, ts_smote_rus or fs_enn+prior; compare --list-approaches lists
     them."""
     compared: Path | None = None
     """Folder that compare wrote; by default results/compare-DATA."""

@@ -9,6 +9,7 @@ from twostage_jax.evaluation.tables import find_approaches
 from twostage_jax.report.blocks import Block, Notice, Section, Table, Text, make_table
 from twostage_jax.report.charts import title_of
 from twostage_jax.report.results import Results
+from twostage_jax.study.wording import about, count_trained, source
 
 _SILENT = "silent"
 
@@ -80,7 +81,8 @@ def section(results: Results) -> Section:
     text = [data, f"Settings: SHA-256 {description.settings_hash}; every record holds it."]
     text += [f"Command: {command}" for command in description.commands]
     text += _machines(results)
-    blocks: list[Block] = [*_gaps(results), Text(tuple(text)), _settings(results)]
+    blocks: list[Block] = [*_gaps(results), Text(tuple(text)), _approaches(results)]
+    blocks.append(_settings(results))
     blocks.append(
         make_table(
             "choices",
@@ -147,6 +149,27 @@ def _gaps(results: Results) -> list[Block]:
         )
     )
     return blocks
+
+
+def _approaches(results: Results) -> Table:
+    """Returns what each approach does and where it comes from."""
+    rows = [
+        (name, results.titles[name], about(own), source(own), *count_trained([own]))
+        for name, own in results.approaches.items()
+    ]
+    return make_table(
+        "approaches",
+        "The approaches",
+        "Networks and heads that an approach trains per "
+        f"{results.words.partition}, beyond the baseline's network; approaches with the same "
+        "images, loss and mixing share a network. Heads work on features that were computed once, "
+        "with the batch statistics of stage 1; where published code lets them move in its second "
+        "stage, the text says so.",
+        pd.DataFrame(rows, columns=["approach", "title", "about", "source", "networks", "heads"]),
+        "title approach about source networks:0 heads:0",
+        {"title": "Approach", "approach": "Name", "about": "What it does"},
+        folded=len(rows) > 12,
+    )
 
 
 def _settings(results: Results) -> Table:
