@@ -171,10 +171,10 @@ class Stages:
 
     def start_head(self, params: nnx.State) -> TrainState:
         """The state in which stage 2 begins, from the parameters of a head."""
-        own, stays = (params, nnx.State({}))
         if self._objective.scales:
-            own, stays = jnp.ones(self._classes), params
-        return TrainState(own, stays, self._optimizer.init(own))
+            scales = jnp.ones(self._classes)
+            return TrainState(scales, params, self._optimizer.init(scales))
+        return TrainState(params, nnx.State({}), self._optimizer.init(params))
 
     def end_head(self, state: TrainState) -> nnx.State:
         """The parameters of the head that stage 2 leaves."""

@@ -192,9 +192,8 @@ class Trainer:
         """
         state = self._initial_networks(streams)
         epochs = self._protocol.epochs
-        course = Course(
-            self.trainers(objective).network, plans, streams, epochs, self._sizes(objective, plans)
-        )._replace(mixing=mixing)
+        program, sizes = self.trainers(objective).network, self._sizes(objective, plans)
+        course = Course(program, plans, streams, epochs, sizes, mixing=mixing)
         curves = np.zeros((len(plans), epochs, 2), np.float32)
         if checkpoints is None:
             started = time.perf_counter()
@@ -278,9 +277,11 @@ class Trainer:
         """
         started = time.perf_counter()
         chosen = np.asarray(members)
+        # Scales are learned on top of a trained head, whatever the protocol says.
+        fresh = fresh or (self._protocol.fresh_head and not objective.scales)
         params = (
             self._programs.init_head(_keys(streams))
-            if networks is None or fresh or self._protocol.fresh_head
+            if networks is None or fresh
             else jax.tree.map(lambda leaf: leaf[chosen], networks.params["head"])
         )
         # All heads share one table; a head's rows are those of its network in it.
@@ -290,8 +291,8 @@ class Trainer:
             for plan, member in zip(plans, members, strict=True)
         ]
         trainers, epochs = self.trainers(objective), self._protocol.epochs_of_heads
-        course = Course(trainers.head, plans, streams, epochs, self._sizes(objective, plans))
-        course = course._replace(balanced=balanced)
+        sizes = self._sizes(objective, plans)
+        course = Course(trainers.head, plans, streams, epochs, sizes, balanced=balanced)
         state = trainers.start_head(params)
         curves = []
         for epoch in range(epochs):
