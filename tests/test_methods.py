@@ -1,7 +1,7 @@
 """Losses, mixing, heads and corrections inside training: identities, references, one compile."""
 
-import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -24,12 +24,13 @@ from twostage_jax.study.approaches import (
     find,
     listed,
     position,
+    register,
 )
 from twostage_jax.study.corrections import correct_prior
 from twostage_jax.study.folder import read_record, read_records, write_record
-from twostage_jax.study.jobs import Scope, uncorrected
+from twostage_jax.study.jobs import Scope, find_base
 from twostage_jax.study.recipe import require_possible
-from twostage_jax.study.record import RecordKey
+from twostage_jax.study.record import RecordKey, known_prior
 from twostage_jax.study.study import Study
 from twostage_jax.support.errors import InputError
 from twostage_jax.training.lifting import Lifted
@@ -116,9 +117,10 @@ def test_records_say_under_which_class_frequencies_they_hold(records):
     own = records["baseline"].class_counts / records["baseline"].class_counts.sum()
     for name in ("baseline", "loss_focal"):
         np.testing.assert_allclose(records[name].prior, own)
-    for name in ("fs_rus", "head_crt", "head_lws", "head_las", "head_ncm"):
+    for name in ("fs_rus", "head_crt", "head_ncm"):
         np.testing.assert_allclose(records[name].prior, 1 / CLASSES)
-    assert len(records["head_tau"].prior) == 0
+    for name in ("head_tau", "head_lws", "head_las", "loss_ldam_drw"):
+        assert len(records[name].prior) == 0, "not known"
 
 
 # --- Corrections ---
@@ -156,25 +158,34 @@ def test_corrections_follow_from_records_that_are_there(trained, records, images
 
 def test_a_correction_finds_what_it_corrects():
     known = [find(name) for name in (*PAPER, "fs_enn")]
-    assert uncorrected(find("post_prior"), known) == find("baseline")
-    assert uncorrected(find("fs_enn+prior"), known) == find("fs_enn")
-    assert uncorrected(find("fs_tomek+prior"), known) is None
-    assert uncorrected(find("fs_enn"), known) is None
+    assert find_base(find("post_prior"), known) == find("baseline")
+    assert find_base(find("fs_enn+prior"), known) == find("fs_enn")
+    assert find_base(find("fs_tomek+prior"), known) is None
+    assert find_base(find("fs_enn"), known) is None
     # A head's random streams are named after its approach: another name is another head.
     own = Approach("mine", "Mine", "other", stage2=Stage2("enn"), correction="prior")
-    assert uncorrected(own, known) is None
+    assert find_base(own, known) is None
 
 
 @pytest.mark.integration
-def test_records_without_learned_frequencies_are_read_and_trained_again(trained, images, tmp_path):
-    """Those of older versions: a correction cannot be computed from them."""
-    source = trained.folder.record(RecordKey("half_minority", 3.0, 0, "baseline"))
-    study = make_study(tmp_path, images, ("baseline", "post_prior"))
-    old = dataclasses.replace(read_record(source), prior=np.zeros(0))
-    write_record(study.folder.records, old)
+def test_records_of_older_versions_are_corrected_where_they_can_be(trained, images, tmp_path):
+    """They do not say what was learned; a plain network learned the classes as they are."""
+    study = make_study(tmp_path, images, ("baseline", "post_prior", "fs_enn", "fs_enn+prior"))
+    for name in ("baseline", "fs_enn"):
+        source = trained.folder.record(RecordKey("half_minority", 3.0, 0, name))
+        write_record(study.folder.records, replace(read_record(source), prior=np.zeros(0)))
+    study.open("again")
+    made = [record.key.approach for record in read_records(study.folder.records)]
+    assert made == ["baseline", "fs_enn", "post_prior"]
     assert len(study.pending(study.groups(1))) == 1
-    train(study)
-    assert len(read_records(study.folder.records)) == 2
+    plain, corrected = read_records(study.folder.records)[::2]
+    counts = plain.class_counts / plain.class_counts.sum()
+    np.testing.assert_allclose(
+        corrected.probabilities, correct_prior(plain.probabilities, counts), rtol=1e-6
+    )
+    np.testing.assert_allclose(known_prior(plain, find("baseline")), counts)
+    old = replace(corrected, prior=np.zeros(0))
+    np.testing.assert_allclose(known_prior(old, find("post_prior")), 1 / CLASSES)
 
 
 # --- The training step ---
@@ -250,9 +261,18 @@ def test_the_loss_of_a_mixture_has_both_labels_by_their_weights(images, plan):
 
 
 def test_synthetic_samples_are_not_mixed(plan):
-    moved = dataclasses.replace(plan, neighbor=np.roll(plan.neighbor, 1), step=plan.step + 0.5)
+    moved = replace(plan, neighbor=np.roll(plan.neighbor, 1), step=plan.step + 0.5)
     with pytest.raises(InputError, match=r"mixing found synthetic samples .*such as ros"):
         epoch_batches(moved, 16, 10, 0, mix=lambda labels: None)
+
+
+def test_synthetic_images_to_mix_are_refused_before_training(images, tmp_path):
+    own = Approach("x", "X", "other", Stage1("smote", mixing=Call("mixup")))
+    scope = Scope(("half_minority",), (3.0,), 1, (own,))
+    study = make_study(tmp_path, images, ("baseline",))
+    study.scope = scope
+    with pytest.raises(InputError, match=r"SMOTE, mixup on .*: mixing found synthetic samples"):
+        study.groups(1)
 
 
 def test_learned_scales_follow_the_formula():
@@ -303,7 +323,7 @@ def test_a_cosine_classifier_knows_no_lengths():
     np.testing.assert_allclose(cosines, hidden @ kernel / lengths, rtol=1e-4, atol=1e-6)
     expected = jax.nn.softmax(30 * cosines)
     np.testing.assert_allclose(stages.predict(params, x), expected, rtol=1e-4)
-    assert Objective(Call.of("ldam", scale=7)).scale == 7
+    assert Objective(Call.of("ldam", scale=7)).cosine_scale == 7
     # No activation, no direction: the cosines are 0, and so is their gradient.
     dead = jax.tree.map(jnp.zeros_like, params)
     gradient = jax.grad(lambda own: nnx.merge(stages.head_graph, own).cosines(x).sum())(dead)
@@ -321,8 +341,8 @@ def test_names_that_stand_for_many():
     of_family = [own.name for own in choose(["loss", "mixing"])]
     assert len(of_family) == 9
     assert all(name.startswith(("loss_", "mix_")) for name in of_family)
-    mixed = [own.name for own in choose(["fs_enn", "paper", "fs_enn", "head_lws+prior"])]
-    assert mixed == ["fs_enn", *PAPER, "head_lws+prior"]
+    mixed = [own.name for own in choose(["fs_enn", "paper", "fs_enn", "head_crt+prior"])]
+    assert mixed == ["fs_enn", *PAPER, "head_crt+prior"]
     assert position("fs_enn") < position("fs_enn+prior") < position("fs_rbu")
 
 
@@ -333,6 +353,11 @@ def test_recipes_survive_json_and_old_ones_stay_as_they_were():
         assert (again.name, again.recipe) == (approach.name, approach.recipe)
     assert find("ts_smote_rus").to_json()["stage1"] == {"sampler": "smote"}
     assert find("ts_smote_rus").to_json()["stage2"] == {"sampler": "rus"}
+    # `rbu` once chose its width in another way: what an older folder has is not what it is now.
+    old = find("fs_rbu").to_json()
+    assert old["stage2"] == {"sampler": "rbu-cv"}
+    older = Approach.from_json("fs_rbu", old | {"stage2": {"sampler": "rbu"}})
+    assert older.recipe != find("fs_rbu").recipe
     with pytest.raises(InputError, match="recipe of approach 'x' cannot be read"):
         Approach.from_json("x", {"title": "X", "family": "loss", "stage1": {"loss": "focal"}})
 
@@ -361,6 +386,10 @@ BAD = {
     "a correction of what is not known": (
         lambda: find("head_tau+prior"),
         "leave out the correction",
+    ),
+    "a word for many": (
+        lambda: register(Approach("loss", "X", "loss")),
+        "'loss' stands for several approaches; choose another name",
     ),
     "a name that begins a correction": (lambda: recipe(name="mine+x"), r"a \+ begins a correction"),
     "margins in stage 2": (

@@ -16,8 +16,8 @@ from twostage_jax.data.partition import ORIGINAL, Partition, PartitionKey
 from twostage_jax.models.weights import Weights
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.study.approaches import Approach, Stage2
-from twostage_jax.study.heads import tune_heads
 from twostage_jax.study.plans import Plans
+from twostage_jax.study.stage2 import tune_heads
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.streams import derive
 from twostage_jax.training.objective import require_counts
@@ -175,7 +175,7 @@ def fit_features(
     """
     approach = recipe.approach
     counts = np.bincount(labels)
-    stream = partial(derive, protocol.seed, *_KEY, approach.stage1.stream, approach.uncorrected)
+    stream = partial(derive, protocol.seed, *_KEY, approach.stage1.stream, approach.base_name)
     stage2 = approach.stage2 or Stage2()
     name = stage2.sampler
     if name is None:
@@ -209,7 +209,7 @@ def _predicting(approach: Approach, counts: Int64[np.ndarray, " classes"]) -> di
     return {
         "classes": len(counts),
         "learned": approach.learned_prior(counts),
-        "cosine_scale": approach.head_objective.scale,
+        "cosine_scale": approach.head_objective.cosine_scale,
         "correction": approach.correction,
     }
 
@@ -253,7 +253,7 @@ def _fit_head(
     approach = recipe.approach
     assert approach.stage2 is not None, "an approach without stage 2 has no head to fit"
     schedule = _Schedule(2, len(plan), protocol.epochs_of_heads, on_epoch)
-    stream = plans.stream(_KEY, approach.stage1, approach.uncorrected)
+    stream = plans.stream(_KEY, approach.stage1, approach.base_name)
     own, stage2, progress = networks.state, approach.stage2, schedule.progress()
     return tune_heads(trainer, own, [0], features, [plan], [stream], stage2, progress)
 

@@ -56,9 +56,14 @@ def choose_approaches(words: Sequence[str]) -> tuple[Approach, ...]:
     return choose(words)
 
 
+def is_asked(arguments: Sequence[str]) -> bool:
+    """Whether a command line has `--list-approaches`, also written with underscores."""
+    return any(argument.replace("_", "-") == OPTION for argument in arguments)
+
+
 def print_if_asked(arguments: Sequence[str]) -> bool:
     """Prints all approaches if a command line has `--list-approaches`; returns whether it has."""
-    if OPTION not in arguments:
+    if not is_asked(arguments):
         return False
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:

@@ -24,7 +24,7 @@ from twostage_jax.evaluation.calibration import (
 from twostage_jax.evaluation.intervals import Interval, draw_folds, pooled_over_folds
 from twostage_jax.study.approaches import Approach
 from twostage_jax.study.corrections import change_prior
-from twostage_jax.study.record import Record
+from twostage_jax.study.record import Record, known_prior
 
 Frequencies = Float64[np.ndarray, " classes"]
 
@@ -78,17 +78,6 @@ def complete_records(records: Iterable[Record], frame: pd.DataFrame) -> dict[str
     return parts
 
 
-def learned_prior(record: Record, approach: Approach) -> Frequencies | None:
-    """Returns the class frequencies under which a record's probabilities hold; None if unknown.
-
-    Records of older versions do not say. Those of a network on the images as they are need not:
-    it learned their frequencies.
-    """
-    if len(record.prior):
-        return record.prior
-    return approach.learned_prior(record.class_counts) if approach.is_plain else None
-
-
 def calibrate_study(
     records: Iterable[Record], frame: pd.DataFrame, approaches: Mapping[str, Approach]
 ) -> dict[str, dict[Condition, Calibrated]]:
@@ -109,7 +98,7 @@ def calibrate_study(
         return found
     draws = draw_folds(len({record.key.fold for own in parts.values() for record in own}))
     for name, own in parts.items():
-        priors = [learned_prior(record, approaches[name]) for record in own]
+        priors = [known_prior(record, approaches[name]) for record in own]
         known = [prior for prior in priors if prior is not None]
         found[name] = {
             condition: _calibrate(own, known, condition, draws)

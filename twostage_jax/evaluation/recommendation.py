@@ -88,7 +88,7 @@ def recommend(frame: pd.DataFrame, approaches: Mapping[str, Approach]) -> Recomm
         return None
     # Equal scores that were summed in another order differ in the last bit; they are ties.
     means = {str(name): round(float(mean), 12) for name, mean in scores.mean().items()}
-    order = sorted(means, key=lambda name: _simplicity(approaches[name]))
+    order = sorted(means, key=lambda name: _simplicity(approaches[name], approaches))
     best = max(order, key=means.__getitem__)  # among equals, the simplest
     keys = [*scores.index.names, "approach"]
     complete = frame.set_index(keys).loc[lambda own: own.index.droplevel(-1).isin(scores.index)]
@@ -104,15 +104,15 @@ def recommend(frame: pd.DataFrame, approaches: Mapping[str, Approach]) -> Recomm
     return Recommendation(best, recommended, means[best], len(folds), tuple(behind))
 
 
-def _simplicity(approach: Approach) -> tuple[int, bool]:
+def _simplicity(approach: Approach, others: Mapping[str, Approach]) -> tuple[int, bool]:
     """The sort key of an approach: its step, and whether its probabilities are corrected."""
-    base = approach.uncorrected
-    family = find_approaches([base])[base].family if base != approach.name else approach.family
+    base = approach.base_name
+    family = find_approaches([base], others)[base].family
     return _SIMPLICITY[family], base != approach.name
 
 
 def _meaning(approach: Approach) -> str:
-    if approach.uncorrected != approach.name:
+    if approach.base_name != approach.name:
         return ", which corrects the probabilities afterwards"
     return _MEANING[approach.family]
 

@@ -24,7 +24,7 @@ def networks(approaches: Mapping[str, Approach]) -> dict[Stage1, str]:
 
 def is_corrected_copy(approach: Approach, approaches: Mapping[str, Approach]) -> bool:
     """Says whether it only corrects what another one of `approaches` has trained."""
-    return approach.uncorrected != approach.name and approach.uncorrected in approaches
+    return approach.base_name != approach.name and approach.base_name in approaches
 
 
 def curves(results: Results) -> Picture:

@@ -246,30 +246,41 @@ def epoch_batches(
         mix: decides on the partner of each row of the plan by their labels; None mixes nothing.
 
     Raises:
-        InputError: samples are to be mixed, but some are synthetic: a batch has no third image.
+        InputError: as `require_unmoved`, if samples are to be mixed.
     """
     rng = np.random.default_rng(stream)
     order = draw_balanced(plan.label, rng) if balanced else rng.permutation(len(plan))
 
-    def cut(column: np.ndarray, dtype: type, padding: int = 0) -> np.ndarray:
-        padded = np.full(steps * batch_size, padding, dtype)
+    def cut(column: np.ndarray, dtype: type, padding: int | None = None) -> np.ndarray:
+        # Padding repeats a sample of the plan's own: another network's row may not be finite.
+        padded = np.full(steps * batch_size, column[0] if padding is None else padding, dtype)
         padded[: len(order)] = column[order]
         return padded.reshape(steps, batch_size)
 
-    base, label = cut(plan.base, np.int32), cut(plan.label, np.int32, padding=-1)
+    label = cut(plan.label, np.int32, padding=-1)
     if mix is None:
-        return DevicePlan(base, cut(plan.neighbor, np.int32), cut(plan.step, np.float32), label)
-    if (plan.neighbor != plan.base).any():
-        raise InputError(
-            "mixing found synthetic samples of an over-sampler, samples as they are expected; "
-            "choose a sampler that makes none, such as ros"
-        )
+        pairs = cut(plan.neighbor, np.int32), cut(plan.step, np.float32)
+        return DevicePlan(cut(plan.base, np.int32), *pairs, label)
+    require_unmoved(plan)
     mixture = mix(plan.label)
     return DevicePlan(
-        base,
+        cut(plan.base, np.int32),
         cut(plan.base[mixture.partner], np.int32),
         cut(mixture.share, np.float32),
         label,
         cut(plan.label[mixture.partner], np.int32),
         cut(mixture.weight, np.float32),
     )
+
+
+def require_unmoved(plan: Plan) -> None:
+    """Checks that the samples of a plan can be mixed.
+
+    Raises:
+        InputError: some are synthetic: a batch has no third image.
+    """
+    if (plan.neighbor != plan.base).any():
+        raise InputError(
+            "mixing found synthetic samples of an over-sampler, samples as they are expected; "
+            "choose a sampler that makes none, such as ros"
+        )

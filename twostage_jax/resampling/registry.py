@@ -23,11 +23,14 @@ class SamplerEntry(NamedTuple):
         sampler: a class of this package by its name, or any class with the contract of
             `resampling.samplers.base.PlanSampler`.
         parameters: arguments of the constructor that differ from its defaults.
+        recorded: its name in the folders of studies, where the short name once meant other
+            parameters: an older folder is then not mixed with what the name means now.
     """
 
     title: str
     sampler: str | type
     parameters: Mapping[str, Any] = MappingProxyType({})
+    recorded: str | None = None
 
 
 def balance_lacking(y: Shaped[np.ndarray, " n"]) -> dict:
@@ -51,8 +54,23 @@ SAMPLERS: dict[str, SamplerEntry] = {
     "nearmiss3": SamplerEntry("NearMiss-3", "NearMiss", {"version": 3}),
     "tomek": SamplerEntry("Tomek", "TomekLinks"),
     "enn": SamplerEntry("ENN", "EditedNearestNeighbours"),
-    "rbu": SamplerEntry("RBU", "RadialBasedUndersampler", {"gamma": "cv"}),
+    "rbu": SamplerEntry("RBU", "RadialBasedUndersampler", {"gamma": "cv"}, recorded="rbu-cv"),
 }
+
+
+def to_recorded(name: str) -> str:
+    """A sampler's name in the folder of a study, see `SamplerEntry.recorded`."""
+    return (SAMPLERS[name].recorded or name) if name in SAMPLERS else name
+
+
+def from_recorded(name: str) -> str:
+    """The short name of a sampler that a study's folder names; of no sampler where it changed."""
+    for own, entry in SAMPLERS.items():
+        if entry.recorded == name:
+            return own
+        if entry.recorded is not None and own == name:
+            return f"{name} of an older version"
+    return name
 
 
 def register_sampler(name: str, entry: SamplerEntry) -> None:

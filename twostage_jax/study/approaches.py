@@ -15,7 +15,6 @@ from twostage_jax.study.corrections import CORRECTIONS
 from twostage_jax.study.methods import METHODS
 from twostage_jax.study.recipe import (
     FAMILIES,
-    LEARNED,
     NAME,
     Approach,
     Stage1,
@@ -28,7 +27,6 @@ from twostage_jax.support.errors import InputError, require_known
 
 __all__ = [
     "FAMILIES",
-    "LEARNED",
     "NAME",
     "Approach",
     "Stage1",
@@ -47,6 +45,10 @@ def register(approach: Approach) -> Approach:
         InputError: the name is taken, or the recipe cannot be (`recipe.require_possible`).
     """
     require_possible(approach)
+    if approach.name in _WORDS:
+        raise InputError(
+            f"approach name '{approach.name}' stands for several approaches; choose another name"
+        )
     taken = APPROACHES.get(approach.name) or _pair(approach.name)
     if taken is not None and taken != approach:
         raise InputError(
@@ -65,7 +67,8 @@ def find(name: str) -> Approach:
     base, plus, correction = name.partition("+")
     found = APPROACHES.get(base) or _pair(base)
     if found is None:
-        return APPROACHES[require_known("approach", base, names())]
+        require_known("approach", base, names())
+        raise AssertionError("the names that are known were looked up before")
     if not plus:
         return found
     require_known("correction", correction, CORRECTIONS)
@@ -80,6 +83,10 @@ def find(name: str) -> Approach:
     )
     require_prior(corrected)
     return corrected
+
+
+_WORDS = {"paper", "all", *FAMILIES} - {"baseline"}
+"""What stands for several approaches in a list, see `choose`. The baseline is a family of one."""
 
 
 def names() -> list[str]:
@@ -122,7 +129,7 @@ def choose(wanted: Sequence[str]) -> tuple[Approach, ...]:
             found |= dict.fromkeys(PAPER)
         elif name == "all":
             found |= dict.fromkeys(listed())
-        elif name in FAMILIES:
+        elif name in FAMILIES and name not in APPROACHES:
             found |= dict.fromkeys(own for own in listed() if find(own).family == name)
         else:
             found[name] = None

@@ -59,8 +59,8 @@ Group = tuple[Network, ...]
 def list_networks(plans: Plans, scope: Scope) -> list[Network]:
     """The networks of a scope, partition by partition.
 
-    Approaches with an equal stage 1 share one. On a balanced partition only approaches that
-    neither resample nor correct anything are trained: the others would repeat them.
+    Approaches with an equal stage 1 share one. On a balanced partition only the baseline is
+    trained, as in the paper: there is no imbalance to mend.
 
     Raises:
         InputError: a class is too small for the folds or for a sampler, a scenario or a ratio is
@@ -81,8 +81,8 @@ def list_networks(plans: Plans, scope: Scope) -> list[Network]:
         ]
     if not networks:
         raise InputError(
-            "nothing to train: these data are balanced at ratio 1, where resampling changes "
-            "nothing and only the baseline is trained; add a ratio above 1 or the baseline"
+            "nothing to train: these data are balanced at ratio 1, where only the baseline is "
+            "trained; add a ratio above 1 or the baseline"
         )
     return networks
 
@@ -138,7 +138,7 @@ def pending(
     return [group for group in groups if not all(map(is_done, record_keys(group)))]
 
 
-def uncorrected(approach: Approach, others: Iterable[Approach]) -> Approach | None:
+def find_base(approach: Approach, others: Iterable[Approach]) -> Approach | None:
     """The approach whose records hold what another one corrects; None if there is none.
 
     Args:
@@ -150,7 +150,7 @@ def uncorrected(approach: Approach, others: Iterable[Approach]) -> Approach | No
     for own in others:
         alike = (own.stage1, own.stage2, own.correction) == (approach.stage1, approach.stage2, None)
         # Streams of heads are named after their approach, those of networks are not.
-        if alike and (own.stage2 is None or own.name == approach.uncorrected):
+        if alike and (own.stage2 is None or own.name == approach.base_name):
             return own
     return None
 

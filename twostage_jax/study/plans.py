@@ -15,7 +15,7 @@ from twostage_jax.data.folds import Splitting
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.partition import ORIGINAL, Partition, PartitionKey, Partitions
 from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
-from twostage_jax.resampling.plan import Plan
+from twostage_jax.resampling.plan import Plan, require_unmoved
 from twostage_jax.resampling.registry import make_sampler
 from twostage_jax.resampling.samplers import SMOTE
 from twostage_jax.study.approaches import Approach, Stage1, Stage2
@@ -66,10 +66,16 @@ class Plans:
         """Training images of each class per epoch of a network, those that its plan makes.
 
         Raises:
-            InputError: as the sampler, or the network's loss needs a class that has none of them.
+            InputError: as the sampler; or the network's loss needs a class that has none of them,
+                or synthetic images are to be mixed.
         """
-        labels = self.of_images(partition, stage1).label
-        counts = np.bincount(labels, minlength=self.image_set.num_classes)
+        plan = self.of_images(partition, stage1)
+        if stage1.mixing is not None:
+            try:
+                require_unmoved(plan)
+            except InputError as error:
+                raise InputError(f"{stage1.title} on {partition.title}: {error}") from error
+        counts = np.bincount(plan.label, minlength=self.image_set.num_classes)
         require_counts(stage1.functions, counts, self.image_set.class_names, partition.title)
         return tuple(counts.tolist())
 
@@ -146,7 +152,7 @@ class Plans:
         stage2 = approach.stage2 or Stage2()
         plan = Plan.of_all(labels)
         if stage2.sampler is not None:
-            seed = self.stream(partition, approach.stage1, approach.uncorrected)("plan")
+            seed = self.stream(partition, approach.stage1, approach.base_name)("plan")
             plan = self._make(stage2.sampler, 2, seed).plan(features, labels)
         counts = np.bincount(plan.label, minlength=self.image_set.num_classes)
         require_counts(stage2.functions, counts, self.image_set.class_names, partition.title)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from twostage_jax.resampling.mixing import MIXINGS
-from twostage_jax.resampling.registry import SAMPLERS
+from twostage_jax.resampling.registry import SAMPLERS, from_recorded, to_recorded
 from twostage_jax.study.corrections import CORRECTIONS
 from twostage_jax.support.errors import InputError, require_known
 from twostage_jax.training.objective import (
@@ -78,7 +78,7 @@ class Stage1:
     @property
     def has_cosine_head(self) -> bool:
         """Whether its loss takes cosines: then the head's last layer is a cosine classifier."""
-        return self.loss.name in LOSSES and LOSSES[self.loss.name].cosines
+        return self.loss.name in LOSSES and self.objective.cosine_scale is not None
 
     @property
     def title(self) -> str:
@@ -188,38 +188,40 @@ class Approach:
         return self.stage1.objective if self.stage2 is None else self.stage2.objective
 
     @property
-    def uncorrected(self) -> str:
-        """Name of the approach whose network and head it corrects: its own where it is none."""
+    def base_name(self) -> str:
+        """Name of the approach that it corrects; its own name where it corrects none."""
         return self.name.removesuffix(f"+{self.correction}")
 
     def learned_prior(self, counts: Counts) -> Frequencies | None:
         """Class frequencies under which the probabilities hold, before any correction.
 
         A sampler, a loss or a way of drawing batches that favors rare classes changes them: heads
-        on balanced samples learn equal ones. None where they are not known (tau-normalization).
+        on balanced samples learn equal ones. None where they are not known: scales and norms of
+        class weights, margins and smoothed labels change probabilities in other ways.
 
         Args:
             counts: samples of each class in an epoch of the last stage; a class without any counts
                 as one with a single sample.
         """
         seen = np.maximum(counts, 1)
+        own, equal = as_they_are(seen), np.full(len(seen), 1 / len(seen))
         stage1, stage2 = self.stage1, self.stage2
-        if stage2 is not None and stage2.learns == "tau":
+        if stage2 is not None and stage2.learns == "class_means":
+            return equal
+        if stage2 is not None and stage2.learns != "head":
             return None
-        if stage2 is not None and (stage2.balanced_batches or stage2.learns == "class_means"):
-            return np.full(len(seen), 1 / len(seen))
-        if stage2 is not None:
-            return LOSSES[stage2.loss.name].learned(seen, **dict(stage2.loss.parameters))
-        calls = [(LOSSES, stage1.loss)]
-        if stage1.mixing is not None:
+        calls = [(LOSSES, stage1.loss if stage2 is None else stage2.loss)]
+        if stage2 is None and stage1.mixing is not None:
             calls.append((MIXINGS, stage1.mixing))
-        if stage1.deferred:
+        if stage2 is None and stage1.deferred:
             calls.append((LOSSES, Call.of("class_balanced", beta=DEFERRED_BETA)))
         # Each changes the weight of the classes by a factor, as training multiplies them.
-        prior = own = as_they_are(seen)
+        prior = equal if stage2 is not None and stage2.balanced_batches else own
         for registry, call in calls:
-            entry = registry[call.name]
-            prior = prior * entry.learned(seen, **dict(call.parameters)) / own
+            learned = registry[call.name].learned(seen, **dict(call.parameters))
+            if learned is None:
+                return None
+            prior = prior * learned / own
         return prior / prior.sum()
 
     def to_json(self) -> dict:
@@ -252,6 +254,8 @@ class Approach:
             for part, kind in parts.items():
                 if values.get(part) is not None:
                     own = dict(values[part])
+                    if isinstance(own.get("sampler"), str):
+                        own["sampler"] = from_recorded(own["sampler"])
                     for field in _CALLS & own.keys():
                         own[field] = Call.from_json(own[field])
                     values[part] = kind(**own)
@@ -280,6 +284,8 @@ def _stage_to_json(stage: Stage1 | Stage2) -> dict:
         value = getattr(stage, field.name)
         if field.name == "sampler" or value != field.default:
             fields[field.name] = value.to_json() if isinstance(value, Call) else value
+    if stage.sampler is not None:
+        fields["sampler"] = to_recorded(stage.sampler)
     return fields
 
 
@@ -318,8 +324,8 @@ def require_possible(approach: Approach) -> None:
 
 
 def _require_stage2(name: str, stage1: Stage1, stage2: Stage2) -> None:
-    require_known("object of stage 2's learning", stage2.learns, LEARNED)
-    if LOSSES[stage2.loss.name].cosines:
+    require_known("value of learns", stage2.learns, LEARNED)
+    if stage2.objective.cosine_scale is not None:
         raise InputError(
             f"stage 2 of approach '{name}' minimizes {stage2.loss}, which needs a cosine "
             "classifier; only stage 1 trains one: choose another loss"
@@ -336,15 +342,19 @@ def _require_stage2(name: str, stage1: Stage1, stage2: Stage2) -> None:
         )
     if stage1.has_cosine_head and stage2.learns != "head":
         raise InputError(
-            f"stage 1 of approach '{name}' trains a cosine classifier, which has no "
-            f"{LEARNED[stage2.learns]}; expected learns='head'"
+            f"stage 1 of approach '{name}' trains a cosine classifier, and stage 2 learns "
+            f"'{stage2.learns}' of class scores; use learns='head'"
         )
 
 
 def require_prior(approach: Approach) -> None:
-    """Checks that it is known under which class frequencies the probabilities hold."""
-    if approach.stage2 is not None and approach.stage2.learns == "tau":
+    """Checks that it is known under which class frequencies the probabilities hold.
+
+    Raises:
+        InputError: it is not, so that there is nothing to correct.
+    """
+    if approach.learned_prior(np.ones(2)) is None:
         raise InputError(
-            f"approach '{approach.name}' corrects for class frequencies that are not known after "
-            "tau-normalization; leave out the correction"
+            f"approach '{approach.name}' cannot be corrected: it is not known which class "
+            "frequencies it learns; leave out the correction"
         )

@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32
 
 from twostage_jax.data.partition import ORIGINAL, SCENARIOS
-from twostage_jax.study.approaches import NAME, position
+from twostage_jax.study.approaches import NAME, Approach, position
 from twostage_jax.support.errors import InputError, require_known
+from twostage_jax.training.objective import Frequencies
 
 # In the order of the paper's tables.
 ALL_SCENARIOS = (ORIGINAL, *SCENARIOS)
@@ -209,3 +210,20 @@ def failed_record(
         seconds={},
         images={},
     )
+
+
+def known_prior(record: Record, approach: Approach) -> Frequencies | None:
+    """Returns the class frequencies under which a record's probabilities hold; None if unknown.
+
+    Records of older versions do not say. A plain network learned those of the images as they are,
+    and a correction makes them equal.
+
+    Args:
+        record: a finished one.
+        approach: the record's.
+    """
+    if len(record.prior):
+        return record.prior
+    if approach.correction is not None:
+        return np.full(len(record.class_counts), 1 / len(record.class_counts))
+    return approach.learned_prior(record.class_counts) if approach.is_plain else None

@@ -15,10 +15,10 @@ from twostage_jax.resampling.plan import Plan
 from twostage_jax.study.approaches import Approach, Stage2
 from twostage_jax.study.corrections import CORRECTIONS
 from twostage_jax.study.figure_data import FigureFeatures, project_features
-from twostage_jax.study.heads import tune_heads
 from twostage_jax.study.jobs import Group, Network
 from twostage_jax.study.plans import Plans
-from twostage_jax.study.record import Record, RecordKey, failed_record
+from twostage_jax.study.record import Record, RecordKey, failed_record, known_prior
+from twostage_jax.study.stage2 import tune_heads
 from twostage_jax.training.trainer import Progress, Trained, Trainer
 
 
@@ -160,7 +160,7 @@ def _sharing_heads(network: Network) -> list[tuple[Approach, ...]]:
     sharing: dict[str, list[Approach]] = {}
     for approach in network.approaches:
         if approach.stage2 is not None:
-            sharing.setdefault(approach.uncorrected, []).append(approach)
+            sharing.setdefault(approach.base_name, []).append(approach)
     return [tuple(own) for own in sharing.values()]
 
 
@@ -218,7 +218,7 @@ def _tune_heads(
     """Stage 2, all heads that are tuned alike at once."""
     of_head = [networks.group[head.member] for head in heads]
     streams = [
-        plans.stream(network.partition, network.stage1, head.approaches[0].uncorrected)
+        plans.stream(network.partition, network.stage1, head.approaches[0].base_name)
         for network, head in zip(of_head, heads, strict=True)
     ]
     members, own = [head.member for head in heads], [head.plan for head in heads]
@@ -240,10 +240,10 @@ def _shown_features(
 
     None where the record to show is not of this group, or the activations are not finite.
     """
-    keys = [networks.group[head.member].key(head.approaches[0]) for head in heads]
-    if shown is None or shown not in keys:
+    keys = [[networks.group[head.member].key(own) for own in head.approaches] for head in heads]
+    position = next((i for i, own in enumerate(keys) if shown in own), None)
+    if shown is None or position is None:
         return None
-    position = keys.index(shown)
     member = heads[position].member
     partition = plans.partition(networks.group[member].partition)
     test = networks.features[member][None, : len(partition.test)]
@@ -308,7 +308,7 @@ def _record(
         seconds=networks.seconds | {"stage2": tuned.seconds if tuned else 0.0},
         images={
             "stage1": protocol.epochs * network.images,
-            "stage2": protocol.epochs_of_heads * tuned.features if tuned else 0,
+            "stage2": len(tuned.curve) * tuned.features if tuned else 0,
         },
         **common,
     )
@@ -319,11 +319,13 @@ def correct(record: Record, approach: Approach) -> Record:
     """The record of an approach that corrects the probabilities of another one's.
 
     Args:
-        record: uncorrected; `prior` is known.
+        record: of the approach that is corrected.
         approach: of the same stages, with a correction.
     """
-    assert approach.correction is not None
-    made = CORRECTIONS[approach.correction](record.probabilities, record.prior)
+    prior = known_prior(record, dataclasses.replace(approach, correction=None))
+    assert approach.correction is not None, "the caller asks for one"
+    assert prior is not None, "see recipe.require_prior"
+    made = CORRECTIONS[approach.correction](record.probabilities, prior)
     key = dataclasses.replace(record.key, approach=approach.name)
-    equal = np.full(len(record.prior), 1 / len(record.prior))
+    equal = np.full(len(prior), 1 / len(prior))
     return dataclasses.replace(record, key=key, probabilities=made, prior=equal)

@@ -40,17 +40,17 @@ from twostage_jax.study.jobs import (
     Group,
     Network,
     Scope,
+    find_base,
     image_passes,
     list_networks,
     make_groups,
     pending,
     record_keys,
     shown_record,
-    uncorrected,
 )
 from twostage_jax.study.litter import lock_path, remove_litter, warn_of_holder
 from twostage_jax.study.plans import Plans
-from twostage_jax.study.record import Record
+from twostage_jax.study.record import Record, known_prior
 from twostage_jax.study.run import Provenance, correct, run_group
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.files import FileLock
@@ -205,12 +205,14 @@ class Study:
         others = [*self.scope.approaches, *(known.recipes.values() if known else ())]
         for network in self.networks:
             for approach in network.approaches:
-                base = uncorrected(approach, others)
+                base = find_base(approach, others)
                 if base is None or self.folder.is_done(network.key(approach)):
                     continue
                 path = self.folder.record(network.key(base))
                 record = read_record(path) if path.exists() else None
-                if record is not None and record.status == "done" and len(record.prior):
+                if record is None or record.status != "done":
+                    continue
+                if known_prior(record, base) is not None:
                     yield record, approach
 
     def pending(self, groups: Sequence[Group]) -> list[Group]:

@@ -29,7 +29,7 @@ def count_trained(approaches: Iterable[Approach]) -> tuple[int, int]:
     approaches = list(approaches)
     networks = {approach.stage1 for approach in approaches} - {Stage1()}
     heads = {
-        approach.uncorrected
+        approach.base_name
         for approach in approaches
         if approach.stage2 is not None and approach.stage2.is_trained
     }
@@ -39,7 +39,7 @@ def count_trained(approaches: Iterable[Approach]) -> tuple[int, int]:
 def about(approach: Approach) -> str:
     """Returns what an approach does, in one line; its own text, or what its recipe says."""
     text = _registered(approach).about or _recipe(approach)
-    if approach.uncorrected != approach.name:
+    if approach.base_name != approach.name:
         text += "; then the probabilities divided by the class frequencies"
     return text
 

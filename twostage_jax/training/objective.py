@@ -15,8 +15,6 @@ Counts = Num[np.ndarray, " classes"]
 Frequencies = Float64[np.ndarray, " classes"]
 Number = int | float
 
-COSINE_SCALE = 30.0
-"""By which a cosine classifier multiplies its cosines, unless its loss says otherwise."""
 DEFERRED_FROM = 0.8
 """Share of the epochs after which deferred weights count, as in Cao et al. (2019): 160 of 200."""
 DEFERRED_BETA = 0.9999
@@ -91,20 +89,22 @@ class Entry(NamedTuple):
         function: the function, or its name in the module of its kind.
         ranges: its parameters, with the values that they may have.
         counts: whether it needs a sample of every class.
-        cosines: whether it takes cosines in place of class scores: then the head is a cosine
-            classifier, and its probabilities are those of the cosines times the parameter `scale`.
+        scale: None for a loss of class scores. A loss of cosines has the default of its parameter
+            `scale` here: then the head is a cosine classifier, and predicts by the softmax of the
+            cosines times the scale.
         required: the parameters that have no default.
         learned: called with the samples of each class and the parameters; tells under which class
-            frequencies the probabilities hold that it teaches. By default those of the samples.
+            frequencies the probabilities hold that it teaches, or None where that is not known. By
+            default they are those of the samples.
     """
 
     title: str
     function: str | Callable
     ranges: Mapping[str, Range] = MappingProxyType({})
     counts: bool = False
-    cosines: bool = False
+    scale: float | None = None
     required: tuple[str, ...] = ()
-    learned: Callable[..., Frequencies] = lambda counts, **parameters: as_they_are(counts)
+    learned: Callable[..., Frequencies | None] = lambda counts, **parameters: as_they_are(counts)
 
 
 def _equal(counts: Counts) -> Frequencies:
@@ -121,6 +121,15 @@ def _logit_adjusted(counts: Counts, tau: Number = 1.0) -> Frequencies:
     return left / left.sum()
 
 
+def _unknown(counts: Counts, **parameters: Number) -> None:
+    """Margins, sigmoids and smoothed labels teach scores that are no posteriors."""
+
+
+def _smoothed(counts: Counts, **amounts: Number) -> Frequencies | None:
+    # A softmax that was taught smoothed labels is not in proportion to the class frequencies.
+    return None if any(amounts.values()) else as_they_are(counts)
+
+
 _SHARE = Range(0, 1)
 
 LOSSES: dict[str, Entry] = {
@@ -134,7 +143,9 @@ LOSSES: dict[str, Entry] = {
         learned=_class_balanced,
     ),
     "focal": Entry("focal loss", "focal", {"gamma": Range(0)}),
-    "sigmoid_focal": Entry("sigmoid focal loss", "sigmoid_focal", {"gamma": Range(0)}),
+    "sigmoid_focal": Entry(
+        "sigmoid focal loss", "sigmoid_focal", {"gamma": Range(0)}, learned=_unknown
+    ),
     "logit_adjusted": Entry(
         "logit-adjusted loss",
         "logit_adjusted",
@@ -147,16 +158,22 @@ LOSSES: dict[str, Entry] = {
         "ldam",
         {"scale": Range(0, without_least=True), "largest_margin": Range(0)},
         counts=True,
-        cosines=True,
+        scale=30.0,
+        learned=_unknown,
     ),
     "label_smoothing": Entry(
-        "label smoothing", "label_smoothing", {"amount": _SHARE}, required=("amount",)
+        "label smoothing",
+        "label_smoothing",
+        {"amount": _SHARE},
+        required=("amount",),
+        learned=_smoothed,
     ),
     "label_aware_smoothing": Entry(
         "label-aware smoothing",
         "label_aware_smoothing",
         {"head": _SHARE, "tail": _SHARE},
         counts=True,
+        learned=_unknown,
     ),
 }
 """The losses that recipes may name; their functions are those of `training.losses`."""
@@ -168,11 +185,15 @@ def register_loss(name: str, entry: Entry) -> None:
     """Adds a loss, so that recipes may name it; registering an equal entry changes nothing.
 
     Its function is called as `f(logits, labels, class_counts, **parameters)` and returns one loss
-    per sample, see `training.losses`.
+    per sample, see `training.losses`; `class_counts` is None unless the entry says `counts=True`.
 
     Raises:
-        InputError: the name is taken.
+        InputError: the name is taken, or a loss of cosines has no parameter `scale`.
     """
+    if entry.scale is not None and "scale" not in entry.ranges:
+        raise InputError(
+            f"loss '{name}' takes cosines, but has no parameter 'scale'; add it to its ranges"
+        )
     if LOSSES.setdefault(name, entry) != entry:
         raise InputError(f"loss name '{name}' is taken by {LOSSES[name].title}; choose another")
 
@@ -199,7 +220,8 @@ def require_call(kind: str, call: Call, registry: Mapping[str, Entry]) -> Entry:
         require_known(f"parameter of {kind} '{call.name}'", name, entry.ranges)
         if value not in entry.ranges[name]:
             raise InputError(
-                f"{name} {value!r} of {kind} '{call.name}' found, {entry.ranges[name]} expected"
+                f"{name} {value!r} of {kind} '{call.name}' found, {entry.ranges[name]} expected; "
+                f"change {name}"
             )
     return entry
 
@@ -246,11 +268,10 @@ class Objective:
         return self.deferred or LOSSES[self.loss.name].counts
 
     @property
-    def scale(self) -> float | None:
-        """Of the cosines of a cosine classifier; None for any other head."""
-        if not LOSSES[self.loss.name].cosines:
-            return None
-        return float(dict(self.loss.parameters).get("scale", COSINE_SCALE))
+    def cosine_scale(self) -> float | None:
+        """What a cosine classifier multiplies its cosines by; None for any other head."""
+        usual = LOSSES[self.loss.name].scale
+        return None if usual is None else float(dict(self.loss.parameters).get("scale", usual))
 
 
 PLAIN = Objective()

@@ -57,7 +57,7 @@ class Programs:
                 Lifted(stages.train_head),
                 jax.jit(jax.vmap(stages.start_head)),
                 jax.jit(jax.vmap(stages.end_head)),
-                self._predict if objective.scale is None else Lifted(stages.predict),
+                self._predict if objective.cosine_scale is None else Lifted(stages.predict),
             )
         return self._trainers[objective]
 

@@ -127,7 +127,7 @@ class Stages:
                 heads are trained; None for those of the protocol's network.
             objective: what training minimizes.
         """
-        self._objective, self._on_cosines = objective, objective.scale is not None
+        self._objective, self._on_cosines = objective, objective.cosine_scale is not None
         self._loss = _find_loss(objective.loss)
         self.protocol = protocol
         self._classes = classes
@@ -247,7 +247,7 @@ class Stages:
         """Class probabilities of a head."""
         head = nnx.merge(self.head_graph, params)
         if self._on_cosines:
-            return jax.nn.softmax(self._objective.scale * head.cosines(features))
+            return jax.nn.softmax(self._objective.cosine_scale * head.cosines(features))
         return jax.nn.softmax(head(features))
 
     @over_members()
