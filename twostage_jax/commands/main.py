@@ -89,9 +89,9 @@ def main(arguments: Sequence[str], *, leave: bool = False) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if name == "compare" and any("list" in argument for argument in others):
-        # Without the seconds that JAX takes.
-        if import_module("twostage_jax.commands.approach_list").print_if_asked(others):
+    if name == "compare":
+        listed = import_module("twostage_jax.commands.approach_list")
+        if listed.print_if_asked(others):  # without the seconds that JAX takes
             return 0
     return import_module(command.module).main(others, leave=leave)
 
