@@ -602,7 +602,7 @@ def test_models_of_other_approaches_survive_saving(image_set, labels, tmp_path):
         loaded = TwoStageClassifier.load(tmp_path / name)
         found = model.predict_proba(image_set.images)
         assert np.array_equal(loaded.predict_proba(image_set.images), found)
-    with pytest.raises(InputError, match=r"not known .* 'head_tau' hold; expected prior=None"):
+    with pytest.raises(InputError, match=r"not known .* 'head_tau' hold; set prior=None"):
         model.set_params(prior="balanced").predict_proba(image_set.images)
 
 
@@ -625,7 +625,7 @@ def test_models_of_the_first_format_are_read(fitted, image_set, tmp_path):
 
 @pytest.mark.parametrize("name", ["loss_focal", "head_lws", "head_two_phase"])
 def test_approaches_of_networks_are_refused_for_features(name):
-    with pytest.raises(InputError, match=f"'{name}' is about how a network is trained"):
+    with pytest.raises(InputError, match=f"'{name}' needs images or a network"):
         TwoStageClassifier(approach=name).fit(np.eye(4), [0, 1] * 2)
 
 

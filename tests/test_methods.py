@@ -296,8 +296,7 @@ def test_learned_scales_follow_the_formula():
         p = np.exp(scales * z) / np.exp(scales * z).sum(1, keepdims=True)
         gradient = ((p - np.eye(CLASSES)[labels]) * z).mean(0)
         mean_square = 0.9 * mean_square + 0.1 * gradient**2
-        rate = SCALES_RATE * PROTOCOL.learning_rate
-        scales -= rate * gradient / (np.sqrt(mean_square) + PROTOCOL.epsilon)
+        scales -= SCALES_RATE * gradient / (np.sqrt(mean_square) + PROTOCOL.epsilon)
     np.testing.assert_allclose(state.params[0], scales, rtol=1e-4)
     ended = stages.end_head(jax.tree.map(lambda leaf: leaf[0], state))
     found = nnx.merge(stages.head_graph, ended)(x)

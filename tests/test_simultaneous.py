@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from twostage_jax.evaluation.simultaneous import (
     MOST_LISTED,
     differences_by_fold,
-    intervals,
     with_all_rivals,
+)
+from twostage_jax.evaluation.simultaneous import (
+    simultaneous_intervals as intervals,
 )
 from twostage_jax.evaluation.statistics import FEWEST_FOLDS, paired_difference
 
@@ -74,7 +76,9 @@ def test_below_six_folds_there_is_no_interval():
     low, high = intervals(by_fold)
     assert np.isnan([low, high]).any(axis=0).tolist() == [False, True, False]
     np.testing.assert_allclose(
-        [low[[0, 2]], high[[0, 2]]], intervals(by_fold[:, [0, 2]]), err_msg="nor does it count"
+        [low[[0, 2]], high[[0, 2]]],
+        intervals(by_fold[:, [0, 2]]),
+        err_msg="nor does it count",
     )
 
 

@@ -218,8 +218,8 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
         from_network = own.stage2 is not None and own.stage2.learns != "head"
         if self.approach is not None and (own.stage1 != Stage1() or from_network):
             raise InputError(
-                f"approach '{self.approach}' is about how a network is trained, and X holds "
-                "features; expected an approach of features, such as fs_rus, or images"
+                f"approach '{self.approach}' needs images or a network trained on them, and X "
+                "holds features; choose an approach of features, such as fs_rus, or pass images"
             )
         checked: Any = validate_data(self, X, y, dtype=np.float32)
         X, y = checked
@@ -287,7 +287,7 @@ class TwoStageClassifier(callbacks.Support, ClassifierMixin, BaseEstimator):
         if learned is None:
             raise InputError(
                 f"prior {self.prior!r} found, but it is not known under which class frequencies "
-                f"the probabilities of approach '{self.approach}' hold; expected prior=None"
+                f"the probabilities of approach '{self.approach}' hold; set prior=None"
             )
         return change_prior(probabilities, learned, prior)
 

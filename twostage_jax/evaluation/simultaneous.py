@@ -2,8 +2,8 @@
 
 Where one approach is compared with many, the interval of one comparison is too sure: among 28
 rivals that are equally good, one or two look worse or better by chance. The single-step max-T
-method asks how large the largest of all t-values becomes where no rival differs. It knows how
-rivals hang together, such as those that share a network, and is therefore less strict than
+method asks how large the largest of all t-values becomes where no rival differs. It accounts for
+the correlation of rivals, such as those that share a network, and is therefore less strict than
 Bonferroni's correction. Sources: P. Westfall and S. Young, *Resampling-Based Multiple Testing*,
 1993, section 2.3; J. Romano and M. Wolf, *Exact and approximate stepdown methods for multiple
 hypothesis testing*, JASA 100, 2005.
@@ -46,13 +46,14 @@ def with_all_rivals(
     found, bounds = list(differences), {}
     for metric in {one.metric for one in found}:
         by_fold = differences_by_fold(frame, metric, own=own)
-        bounds[metric] = intervals(by_fold.to_numpy(np.float64)), list(by_fold)
+        bounds[metric] = simultaneous_intervals(by_fold.to_numpy(np.float64)), list(by_fold)
     made = []
     for one in found:
         (low, high), rivals = bounds[one.metric]
         if len(rivals) > 1:
             i = rivals.index(one.rival)
-            many = {"low_all": float(low[i]), "high_all": float(high[i]), "rivals": len(rivals)}
+            judged = int(np.count_nonzero(~np.isnan(low)))
+            many = {"low_all": float(low[i]), "high_all": float(high[i]), "rivals": judged}
             one = one._replace(**many)
         made.append(one)
     return made
@@ -79,7 +80,7 @@ def differences_by_fold(frame: pd.DataFrame, metric: str, *, own: str) -> pd.Dat
     return pd.DataFrame(pairs.groupby(level="fold").mean()).dropna(axis="columns", how="all")
 
 
-def intervals(
+def simultaneous_intervals(
     by_fold: Float[np.ndarray, "folds rivals"],
 ) -> tuple[Float64[np.ndarray, " rivals"], Float64[np.ndarray, " rivals"]]:
     """Returns intervals that all hold at once with a probability of `CONFIDENCE`.

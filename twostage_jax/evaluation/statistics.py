@@ -27,7 +27,7 @@ _BEST = {
     "feature": "the best in feature space",
     "two-stage": "the best in two stages",
     "loss": "the best loss",
-    "mixing": "the best of mixing",
+    "mixing": "the best mixing approach",
     "head": "the best head",
     "correction": "the best correction",
     "other": "the best of the others",
@@ -83,7 +83,7 @@ class Difference(NamedTuple):
     ahead: int
     """Number of them in which the approach scores higher than the rival; ties do not count."""
     low_all: float = np.nan
-    """Lower end of the interval that holds for all rivals at once (`simultaneous.intervals`); NaN
+    """Lower end of the interval that holds for all rivals at once (`simultaneous_intervals`); NaN
     where there is none."""
     high_all: float = np.nan
     """Upper end, likewise."""

@@ -183,7 +183,8 @@ def _table(results: Results, found: Study, distribution: str) -> Table:
         "calibration" if distribution == "own" else "calibration-balanced",
         f"Calibration of the probabilities, {_NAMES[distribution]}",
         f"{meaning} *: after a correction to {corrected_to[distribution]}{how} "
-        f"{_where(results, distribution)} The CSV file has intervals, too.",
+        f"{_where(results, distribution)} The CSV file has intervals, too, made as those of the "
+        "scores; class weights are those of the whole sample in every resample.",
         scores_frame(found, results.titles, distribution),
         " ".join(["title", *printed, "samples:0"]),
         {"title": "Approach", **headings, **starred},

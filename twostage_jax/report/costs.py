@@ -67,7 +67,8 @@ def _relative(results: Results) -> list[Table]:
     told = (
         f"Device time per {unit}, as a multiple of the baseline's. Whole: a network that "
         "approaches share counts fully for each. Beyond the baseline's network: what an approach "
-        "adds where that network is there anyway."
+        "adds where that network is there anyway. The baseline's time includes the features of the "
+        "training images if any head needs them."
     )
     then = "" if results.as_found else ", then means over scenarios and ratios"
     return [

@@ -160,8 +160,8 @@ def _approaches(results: Results) -> Table:
     return make_table(
         "approaches",
         "The approaches",
-        "Networks and heads that an approach trains per "
-        f"{results.words.partition}, beyond the baseline's network; approaches with the same "
+        "The last two columns count the networks and heads that an approach trains per "
+        f"{results.words.partition} beyond the baseline's network; approaches with the same "
         "images, loss and mixing share a network. Heads work on features that were computed once, "
         "with the batch statistics of stage 1; where published code lets them move in its second "
         "stage, the text says so.",

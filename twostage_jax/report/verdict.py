@@ -8,7 +8,7 @@ import pandas as pd
 from twostage_jax.evaluation import paper
 from twostage_jax.evaluation.simultaneous import (
     differences_by_fold,
-    intervals,
+    simultaneous_intervals,
     with_all_rivals,
 )
 from twostage_jax.evaluation.statistics import (
@@ -152,9 +152,12 @@ def _for_all(difference: Difference) -> str:
     found = difference.verdict_all
     if found is None:
         return ""
+    many = f" Corrected for {difference.rivals} rivals"
+    if not np.isfinite(difference.low_all):
+        return f"{many}, so few folds say nothing."
     still = "still " if found == difference.verdict else ""
     interval = f"{difference.low_all:+.3f} to {difference.high_all:+.3f}"
-    return f" Corrected for {difference.rivals} rivals ({interval}): {still}{found}."
+    return f"{many} ({interval}): {still}{found}."
 
 
 def _cautions(results: Results, folds: int) -> Iterator[str]:
@@ -235,7 +238,7 @@ def _all_rivals(own: str, results: Results) -> Table:
     frames = []
     for metric in METRICS:
         by_fold = differences_by_fold(results.counted, metric, own=own)
-        low, high = intervals(by_fold.to_numpy(np.float64))
+        low, high = simultaneous_intervals(by_fold.to_numpy(np.float64))
         columns = {"rival": list(by_fold), "difference": by_fold.mean(), "low": low, "high": high}
         frames.append(pd.DataFrame(columns | {"folds": by_fold.count()}).assign(metric=metric))
     frame = pd.concat(frames, ignore_index=True)
@@ -265,12 +268,13 @@ def _has_all(rows: Rows) -> bool:
 def _how_corrected(own: str, rivals: int, words: Words) -> str:
     """Returns how to read the intervals for all rivals."""
     return (
-        f"All: who compares {rivals} rivals finds some that look better or worse by "
-        "chance. These intervals are wider, so that those of all rivals hold the true differences "
-        f"at once in {CONFIDENCE:.0%} of such studies. How wide they are is known from flipping "
-        f"the signs of whole {words.fold}s: as wide as the largest difference, in standard errors, "
-        "that then appears among all rivals (max-T, Westfall and Young, 1993; Romano and Wolf, "
-        "2005); skewed differences make them hold less often. Each metric is corrected by itself. "
+        f"All: among {rivals} rivals, some look better or worse by chance. These intervals are "
+        f"wider: if {words.fold}s were independent and differences symmetric, those of all rivals "
+        f"would hold the true differences at once in {CONFIDENCE:.0%} of studies. Their width "
+        f"comes from flipping the signs of whole {words.fold}s: it is the {CONFIDENCE:.0%} "
+        "quantile of the largest |t| among all rivals (max-T, Westfall and Young, 1993; Romano and "
+        f"Wolf, 2005). {words.fold.capitalize()}s share training images and differences may be "
+        "skewed; both make them hold less often. Each metric is corrected by itself. "
         f"Where {own} itself was chosen on the same {words.partition}s, that is not corrected for."
     )
 

@@ -39,11 +39,11 @@ def change_prior(
     Args:
         probabilities: as predicted.
         trained: class frequencies under which they hold, each above 0.
-        wanted: class frequencies to correct to; those of 0 are of classes that cannot be.
+        wanted: class frequencies to correct to; 0 marks a class that cannot occur.
     """
     odds = probabilities.astype(np.float64) * (wanted / trained)
     total = odds.sum(axis=1, keepdims=True)
-    # Where only classes that cannot be are possible, nothing is said: the prior is left.
+    # Where all probability lies on such classes, the wanted frequencies are returned.
     found = np.where(total > 0, odds / np.where(total > 0, total, 1), wanted)
     return found.astype(probabilities.dtype)
 

@@ -72,14 +72,14 @@ METHODS = (
         "remix",
         "Remix",
         Stage1(mixing=Call("remix")),
-        "mixtures of two images with the label of the rarer class",
+        "mixup whose label is the rarer class's alone where its share is large enough",
         "Chou et al. 2020",
     ),
     _mixing(
         "balanced",
         "Balanced-MixUp",
         Stage1(mixing=Call("balanced")),
-        "mixtures of an image as they come and one of a class-balanced draw",
+        "mixtures of each image with one of a class-balanced draw",
         "Galdran et al. 2021",
     ),
     _mixing(
@@ -93,14 +93,15 @@ METHODS = (
         "crt",
         "cRT",
         Stage2(fresh=True, balanced_batches=True),
-        "a new head on class-balanced batches",
+        "a new head on class-balanced batches (published code also moves batch norm's statistics)",
         _KANG,
     ),
     _head(
         "lws",
         "LWS",
         Stage2(learns="scales", balanced_batches=True),
-        "one learned scale per class on the scores of stage 1, class-balanced batches",
+        "one learned scale per class on the scores of stage 1, class-balanced batches (published "
+        "code also moves batch norm's statistics)",
         _KANG,
     ),
     _head(
@@ -122,7 +123,7 @@ METHODS = (
         "Label-aware smoothing",
         Stage2(loss=Call("label_aware_smoothing"), balanced_batches=True),
         "labels smoothed more for frequent classes, class-balanced batches (published code also "
-        "moves batch norm's statistics)",
+        "learns a scale per class and moves batch norm's statistics)",
         "Zhong et al. 2021",
     ),
     _head(

@@ -362,6 +362,6 @@ class Study:
     def _checkpoint_folder(self, group: Group) -> Path:
         """One per group, study and version: two studies of equal settings may run side by side."""
         names = [str(self.settings), str(self.folder.path.resolve()), str(self._versions)]
-        names += map(repr, group)
+        names += [repr((own.partition, own.stage1, own.counts)) for own in group]
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
         return self._checkpoints / f"{self.folder.path.name}-{digest[:16]}"

@@ -1,10 +1,13 @@
 """Approaches in words: what each does, where it comes from and what it trains."""
 
+import dataclasses
 from collections.abc import Iterable
 
 from twostage_jax.resampling.registry import SAMPLERS
 from twostage_jax.study.approaches import PAPER, Approach, Stage1, find
+from twostage_jax.study.recipe import LEARNED
 from twostage_jax.support.errors import InputError
+from twostage_jax.training.objective import CROSS_ENTROPY, LOSSES
 
 _SOURCES = {
     "smote": "Chawla et al. 2002",
@@ -38,9 +41,10 @@ def count_trained(approaches: Iterable[Approach]) -> tuple[int, int]:
 
 def about(approach: Approach) -> str:
     """Returns what an approach does, in one line; its own text, or what its recipe says."""
-    text = _registered(approach).about or _recipe(approach)
-    if approach.base_name != approach.name:
-        text += "; then the probabilities divided by the class frequencies"
+    own = _registered(approach)
+    text = own.about or _recipe(approach)
+    if approach.correction is not None and (not own.about or approach.base_name != approach.name):
+        text += "; then the probabilities divided by the class frequencies that were learned"
     return text
 
 
@@ -62,19 +66,31 @@ def _recipe(approach: Approach) -> str:
         images = f"images with {stage1.title}"
     if stage2 is None:
         return f"a network trained on {images}"
+    head = "the head, retrained on" if stage2.learns == "head" else f"{LEARNED[stage2.learns]}, on"
     features = "features as they are"
     if stage2.sampler is not None:
         title = SAMPLERS[stage2.sampler].title if stage2.sampler in SAMPLERS else stage2.sampler
         features = f"features resampled by {title}"
-    return f"{features} retrain the head" if stage1 == Stage1() else f"{images}, then {features}"
+    if stage2.loss != CROSS_ENTROPY:
+        features += f" with {LOSSES[stage2.loss.name].title}"
+    if stage2.balanced_batches:
+        features += " in class-balanced batches"
+    head = f"{head} {features}"
+    return head if stage1 == Stage1() else f"a network trained on {images}, then {head}"
+
+
+_CORRECTION = "Buda et al. 2018"
 
 
 def source(approach: Approach) -> str:
     """Returns where an approach comes from: author and year, or `-`."""
+    if approach.base_name != approach.name:
+        base = dataclasses.replace(approach, name=approach.base_name, correction=None)
+        return f"{source(base)}; {_CORRECTION}".removeprefix("-; ")
     if own := _registered(approach).source:
         return own
     if approach.name in PAPER:
-        return "Koziarski 2020 (the paper)"
+        return "compared in Koziarski 2020"
     samplers = [stage.sampler for stage in (approach.stage1, approach.stage2) if stage is not None]
     known = dict.fromkeys(_SOURCES[name] for name in samplers if name in _SOURCES)
     return "; ".join(known) or "-"

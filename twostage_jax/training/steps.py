@@ -36,9 +36,9 @@ _DTYPE = {"float32": jnp.float32, "tf32": jnp.float32, "bfloat16": jnp.bfloat16}
 _PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 
 
-SCALES_RATE = 100.0
-"""Step size of scales, in multiples of the protocol's. RMSprop's steps hardly depend on gradients:
-the paper's 1e-4 moves a scale by less than 0.1 in a thousand steps, and it starts at 1."""
+SCALES_RATE = 0.01
+"""Step size of scales, whatever the protocol's. RMSprop's steps hardly depend on gradients: the
+paper's 1e-4 moves a scale, which starts at 1, by at most about 0.1 in a thousand steps."""
 
 
 class TrainState(NamedTuple):
@@ -134,7 +134,7 @@ class Stages:
         self._forms = forms or Forms()
         self._backbone = find_backbone(protocol.network)
         self._optimizer = optax.rmsprop(
-            protocol.learning_rate * (SCALES_RATE if objective.scales else 1),
+            SCALES_RATE if objective.scales else protocol.learning_rate,
             decay=protocol.decay,
             eps=protocol.epsilon,
             eps_in_sqrt=protocol.epsilon_in_root,
@@ -279,8 +279,8 @@ class Stages:
     ) -> tuple[Float[Array, ""], Tally]:
         """Mean loss over the samples of a batch without its padding, and the sums of the tally.
 
-        The loss of a mixture is the mean of those with either label, by their weights; so is
-        whether the class is right.
+        The loss of a mixture is the mean of those with either label, by their weights; accuracy is
+        weighted alike.
         """
         found = jnp.argmax(scores, -1)
 
