@@ -13,6 +13,7 @@ from twostage_jax.commands.main import main
 from twostage_jax.study.approaches import FAMILIES, PAPER, Approach, Stage1, Stage2, find, listed
 from twostage_jax.study.wording import about, count_trained, source
 from twostage_jax.support.errors import InputError
+from twostage_jax.training.objective import Call
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,7 +42,7 @@ BAD = {
     "two corrections": (["post_prior+prior"], "'post_prior' already corrects its probabilities"),
     "an unknown correction": (["fs_rus+prio"], "unknown correction 'prio'; did you mean prior"),
     "a correction of many": (["paper+prior"], "'paper' stands for several; name each"),
-    "a correction that cannot be": (["head_tau+prior"], "not known after tau-normalization"),
+    "a correction that cannot be": (["head_tau+prior"], "not known which class frequencies"),
     "an empty family": (["other"], "no approach of that family is registered"),
     "nothing": ([], "--approaches without a name found"),
 }
@@ -103,8 +104,18 @@ def test_every_approach_says_what_it_is():
     texts = [about(approach) for approach in (*map(find, listed()), own, find("ts_ros_enn"))]
     assert len({*texts}) == len(texts)
     assert all("\n" not in text for text in texts)
-    assert about(find("ts_ros_enn")) == "images resampled by ROS, then features resampled by ENN"
+    assert about(find("ts_ros_enn")) == (
+        "a network trained on images resampled by ROS, then the head, retrained on features "
+        "resampled by ENN"
+    )
+    own = Approach("y", "Y", "other", stage2=Stage2(loss=Call("focal")), correction="prior")
+    assert about(own) == (
+        "the head, retrained on features as they are with focal loss; then the probabilities "
+        "divided by the class frequencies that were learned"
+    )
     assert about(find("head_crt+prior")).startswith(f"{about(find('head_crt'))}; then the prob")
     assert source(find("ts_borderline_enn")) == "Han et al. 2005; Wilson 1972"
     assert source(own) == "-"
+    assert source(find("loss_focal+prior")) == "Lin et al. 2017; Buda et al. 2018"
+    assert source(find("fs_rus+prior")) == "compared in Koziarski 2020; Buda et al. 2018"
     assert {*approach_list.WORDS} >= {"paper", "all", *FAMILIES}

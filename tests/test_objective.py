@@ -152,16 +152,18 @@ def of_stage2(**fields):
         (of_stage1("logit_adjusted", tau=0), NATURAL),
         (of_stage1("logit_adjusted", tau=0.5), NATURAL**0.5 / (NATURAL**0.5).sum()),
         (of_stage1("logit_adjusted"), EQUAL),
-        (find("loss_ldam_drw"), weighted_by(DEFERRED_BETA)),
         (find("mix_mixup"), NATURAL),
         (find("mix_mixup_drw"), weighted_by(DEFERRED_BETA)),
         (find("mix_balanced"), (5 * NATURAL + EQUAL) / 6),
         (find("head_crt"), EQUAL),
-        (find("head_lws"), EQUAL),
-        (find("head_las"), EQUAL),
         (find("head_ncm"), EQUAL),
-        (find("head_los"), NATURAL),
         (find("head_two_phase"), NATURAL),
+        (of_stage1("label_smoothing", amount=0.0), NATURAL),
+        # The weights of a loss come on top of equal draws.
+        (
+            of_stage2(loss=Call("weighted"), balanced_batches=True),
+            (1 / COUNTS) / (1 / COUNTS).sum(),
+        ),
         (find("head_logit_adjusted"), EQUAL),
         (of_stage2(loss=Call.of("logit_adjusted", tau=0)), NATURAL),
         (find("head_class_balanced"), weighted_by(0.9999)),
@@ -171,8 +173,16 @@ def test_learned_class_frequencies(approach, expected):
     np.testing.assert_allclose(approach.learned_prior(COUNTS), expected, rtol=1e-6)
 
 
-def test_what_is_learned_by_a_tau_normalized_head_is_not_known():
-    assert find("head_tau").learned_prior(COUNTS) is None
+UNKNOWN = (
+    *map(find, ("head_tau", "head_lws", "head_los", "head_las", "loss_ldam_drw")),
+    of_stage1("sigmoid_focal"),
+    of_stage1("label_smoothing", amount=0.1),
+)
+
+
+@pytest.mark.parametrize("approach", UNKNOWN, ids=str)
+def test_what_margins_norms_and_smoothed_labels_teach_is_not_known(approach):
+    assert approach.learned_prior(COUNTS) is None
 
 
 def test_a_class_without_samples_counts_as_one():

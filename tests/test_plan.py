@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from twostage_jax.resampling.mixing import Mixture
 from twostage_jax.resampling.plan import DevicePlan, Plan, epoch_batches
 
 
@@ -203,3 +204,19 @@ def test_padding_gathers_without_error():
     gathered = batch.gather(jax.numpy.arange(6.0).reshape(2, 3))
     assert gathered.shape == (4, 3)
     assert np.isfinite(gathered).all()
+
+
+def test_padding_repeats_a_sample_of_the_plan_itself():
+    """Not row 0 of the table, which may be another network's and not finite."""
+    rows = np.array([7, 8, 9])
+    batches = epoch_batches(Plan.of_kept(np.arange(10), rows), 4, 2, 0)
+    assert {*batches.base.ravel(), *batches.neighbor.ravel()} <= {*rows}
+    mixed = epoch_batches(
+        Plan.of_kept(np.arange(10), rows),
+        4,
+        2,
+        0,
+        mix=lambda labels: Mixture(np.array([1, 2, 0]), np.full(3, 0.5), np.full(3, 0.5)),
+    )
+    assert {*mixed.base.ravel(), *mixed.neighbor.ravel()} <= {*rows}
+    assert epoch_batches(Plan.of_kept(np.arange(3), rows[:0]), 4, 2, 0).valid.sum() == 0

@@ -150,7 +150,7 @@ def test_rivals_are_the_best_of_each_other_family_on_complete_partitions():
             "the best in image space": "is_ros",
             "the best in feature space": "fs_rus",
             "the best loss": "loss_focal",
-            "the best of mixing": "mix_remix",
+            "the best mixing approach": "mix_remix",
             "the best head": "head_crt",
             "the best correction": "post_prior",
             "the best of the others": "unheard_of",

@@ -253,7 +253,9 @@ def epoch_batches(
 
     def cut(column: np.ndarray, dtype: type, padding: int | None = None) -> np.ndarray:
         # Padding repeats a sample of the plan's own: another network's row may not be finite.
-        padded = np.full(steps * batch_size, column[0] if padding is None else padding, dtype)
+        if padding is None:
+            padding = column[0] if len(column) else 0
+        padded = np.full(steps * batch_size, padding, dtype)
         padded[: len(order)] = column[order]
         return padded.reshape(steps, batch_size)
 
