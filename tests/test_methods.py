@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -33,10 +34,12 @@ from twostage_jax.study.recipe import require_possible
 from twostage_jax.study.record import RecordKey, known_prior
 from twostage_jax.study.study import Study
 from twostage_jax.support.errors import InputError
+from twostage_jax.support.streams import derive
 from twostage_jax.training.lifting import Lifted
 from twostage_jax.training.objective import PLAIN, Call, Objective
 from twostage_jax.training.protocol import Protocol
 from twostage_jax.training.steps import SCALES_RATE, ClassSizes, Stages, Tally
+from twostage_jax.training.trainer import Trainer
 
 # Deferred weights count in the last epoch. The step size is that of no other test: compiled
 # programs are shared, and they are counted here.
@@ -301,6 +304,31 @@ def test_learned_scales_follow_the_formula():
     ended = stages.end_head(jax.tree.map(lambda leaf: leaf[0], state))
     found = nnx.merge(stages.head_graph, ended)(x)
     np.testing.assert_allclose(found, scales * scores, rtol=1e-3, atol=1e-5)
+
+
+def test_scales_are_learned_on_a_trained_head_whatever_the_protocol_says(images):
+    protocol = replace(PROTOCOL, fresh_head=True, learning_rate=1.2e-3, head_epochs=1)
+    trainer = Trainer(protocol, images.class_counts, images.images)
+    stages, rows = Stages(protocol, CLASSES), np.arange(32)
+    network = of_one(stages.init_network(jax.random.key(5)))
+    size = network.params["head"]["hidden"]["kernel"][...].shape[1]
+    features = jnp.asarray(np.random.default_rng(0).normal(size=(1, 32, size)), jnp.float32)
+    own = Plan.of_all(rows % CLASSES).of_rows(rows)
+    stream = partial(derive, 0, "head")
+    tuned = trainer.train_heads(
+        network, [0], features, [own], [stream], objective=Objective(scales=True)
+    )
+    for name in ("kernel", "bias"):
+        before, after = (
+            state["hidden"][name][...] for state in (network.params["head"], tuned.state.params)
+        )
+        assert np.array_equal(before, after)
+    other = trainer.train_heads(network, [0], features, [own], [stream])
+    assert not np.allclose(
+        other.state.params["hidden"]["kernel"][...],
+        network.params["head"]["hidden"]["kernel"][...],
+        atol=0.05,
+    )
 
 
 def test_balanced_batches_draw_all_classes_alike(plan):
