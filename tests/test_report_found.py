@@ -238,7 +238,7 @@ def test_a_page_of_many_approaches_corrects_for_all_rivals(tmp_path):
         assert row.low < row.difference < row.high
     shown = tables["verdict"].query("metric == 'AvAcc'")
     assert len(shown) == 7
-    assert any("(best of mixing)" in rival for rival in rivals)
+    assert any("(best mixing approach)" in rival for rival in rivals)
     assert page.count(" Corrected for 12 rivals (") == 7
     for column in ("from, all", "to, all", "Verdict, all"):
         assert f">{column}</button>" in page
