@@ -440,7 +440,7 @@ def test_data_that_are_not_valid(image_set, labels, tmp_path):
         with pytest.raises(InputError, match=message) as refused:
             model.fit(x, y)
         assert "\n" not in str(refused.value)
-    with pytest.raises(InputError, match="'is_smote' resamples images, and X holds features"):
+    with pytest.raises(InputError, match="'is_smote' needs images or a network"):
         TwoStageClassifier(approach="is_smote").fit(np.eye(4), np.arange(4) % 2)
     with pytest.raises(InputError, match="training diverged"):
         TwoStageClassifier(learning_rate=1e30).fit(np.eye(4), np.arange(4) % 2)
