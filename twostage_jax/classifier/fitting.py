@@ -205,7 +205,7 @@ def fit_features(
 
 
 def _predicting(approach: Approach, counts: Int64[np.ndarray, " classes"]) -> dict[str, Any]:
-    """What of an approach that was trained on so many samples its predictions depend on."""
+    """What predictions depend on, for an approach and the samples of each class it saw."""
     return {
         "classes": len(counts),
         "learned": approach.learned_prior(counts),

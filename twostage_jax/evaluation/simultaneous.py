@@ -20,7 +20,7 @@ from twostage_jax.evaluation.statistics import CONFIDENCE, FEWEST_FOLDS, Differe
 from twostage_jax.study.approaches import position
 
 MOST_LISTED = 12
-"""Up to so many folds, all flips of signs are listed; with more, flips are drawn."""
+"""The most folds whose flips of signs are all listed; with more, flips are drawn."""
 DRAWN = 4095
 """Flips that are drawn; the one that changes nothing is added."""
 

@@ -192,7 +192,7 @@ def _table(results: Results, found: Study, distribution: str) -> Table:
 
 
 def _where(results: Results, distribution: str) -> str:
-    """Says of which samples a table is."""
+    """Says which samples a table covers."""
     if results.as_found:
         if distribution == "own":
             return "Pooled over all test images of all splits."

@@ -220,8 +220,7 @@ def ldam(
 
     The margin of class k is in proportion to n_k^(-1/4), and that of the rarest is the largest.
     Source: K. Cao et al., *Learning imbalanced datasets with label-distribution-aware margin loss*,
-    2019. Their code is the same but for class weights, of which it divides a batch by
-    the sum; see above.
+    2019. Their code is the same, but with class weights it divides a batch by their sum; see above.
 
     Args:
         logits: cosines of a representation and of the class weights, -1 to 1, not yet scaled.
@@ -239,7 +238,7 @@ def ldam(
 def label_smoothing(
     logits: Logits, labels: Labels, class_counts: Counts | None = None, *, amount: Number
 ) -> Losses:
-    """Cross-entropy of labels of which `amount` is spread evenly over all K classes.
+    """Cross-entropy of smoothed labels: `amount` of each is spread evenly over all K classes.
 
     The label of class y has 1 - amount + amount / K there and amount / K elsewhere
     (`optax.smooth_labels`). Source: C. Szegedy et al., *Rethinking the Inception architecture for

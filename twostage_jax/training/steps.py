@@ -45,7 +45,7 @@ class TrainState(NamedTuple):
     """What a training step changes.
 
     Attributes:
-        params: trained parameters; for a head of which only scales learn, one per class.
+        params: trained parameters; one scale per class where only these learn.
         stats: what changes without a gradient: running batch statistics. Of a head nothing; where
             only scales learn, the parameters of the head that stays.
         optimizer: state of RMSprop.
