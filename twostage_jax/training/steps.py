@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from twostage_jax.models.backbones import find_backbone
 from twostage_jax.models.head import Head
-from twostage_jax.models.layers import Forms
+from twostage_jax.models.layers import Forms, fastest_forms
 from twostage_jax.models.network import Network
 from twostage_jax.resampling.plan import DevicePlan
 from twostage_jax.training import losses
@@ -122,7 +122,8 @@ class Stages:
         Args:
             protocol: how to train.
             classes: number of classes.
-            forms: in which of several equivalent forms to compute; None for the fastest known.
+            forms: in which of several equivalent forms to compute; None for the fastest of this
+                process's platform.
             feature_size: number of features per sample where they come from elsewhere and only
                 heads are trained; None for those of the protocol's network.
             objective: what training minimizes.
@@ -131,7 +132,7 @@ class Stages:
         self._loss = _find_loss(objective.loss)
         self.protocol = protocol
         self._classes = classes
-        self._forms = forms or Forms()
+        self._forms = forms or fastest_forms(jax.default_backend())
         self._backbone = find_backbone(protocol.network)
         self._optimizer = optax.rmsprop(
             SCALES_RATE if objective.scales else protocol.learning_rate,
