@@ -179,7 +179,7 @@ def parse(arguments: Sequence[str], preset: str) -> Options:
     """
     options = tyro.cli(Options, prog=PROGRAM, args=arguments, default=PRESETS[preset])
     options = _with_user_paths(options)
-    _validate(options)
+    validate(options)
     return options
 
 
@@ -197,7 +197,12 @@ def _with_user_paths(options: Options) -> Options:
     return dataclasses.replace(options, weights=weights, **paths)
 
 
-def _validate(options: Options) -> None:
+def validate(options: Options) -> None:
+    """Checks what the types of the options leave open.
+
+    Raises:
+        InputError: a value is not valid.
+    """
     _require_names(options)
     _require_numbers(options)
     if options.groups is not None:

@@ -16,7 +16,6 @@ from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-import psutil
 
 Job = TypeVar("Job")
 
@@ -55,15 +54,22 @@ class Worker:
         make: Callable[..., Any],
         *arguments: Any,
         environment: Mapping[str, str] | None = None,
+        observe: bool = True,
     ):
-        """Starts the process, in which `make(*arguments)` makes the object."""
+        """Starts the process, in which `make(*arguments)` makes the object.
+
+        Args:
+            make: called with `arguments` when the worker is first asked.
+            environment: variables of the process.
+            observe: whether to measure its memory, for which psutil is needed.
+        """
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         variables = _ENVIRONMENT | dict(environment or {})
         self._process = context.Process(target=_serve, args=(theirs, variables, make, arguments))
         self._process.start()
         theirs.close()  # the end of the process then ends the connection
-        self._statistics = psutil.Process(self._process.pid)
+        self._resident = _resident(self._process.pid) if observe else lambda: 0
 
     def ask(self, method: str, *arguments: Any, limit: float = _LIMIT) -> Answer:
         """Calls a method of the object; ends the process after `limit` seconds.
@@ -107,10 +113,19 @@ class Worker:
         """Ends the process."""
         self.close()
 
-    def _resident(self) -> int:
+
+def _resident(process: int | None) -> Callable[[], int]:
+    """A function that gives the bytes of memory that a process holds; 0 once it has ended."""
+    import psutil  # the benchmarks need it, the forecast does not
+
+    statistics = psutil.Process(process)
+
+    def resident() -> int:
         with suppress(psutil.NoSuchProcess):
-            return self._statistics.memory_info().rss
+            return statistics.memory_info().rss
         return 0
+
+    return resident
 
 
 def _serve(connection, variables: Mapping[str, str], make: Callable, arguments: tuple) -> None:

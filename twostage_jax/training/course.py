@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
+from twostage_jax.data.partition import FOLDS
 from twostage_jax.resampling.mixing import MIXINGS, Mixture
 from twostage_jax.resampling.plan import DevicePlan, Plan, epoch_batches
 from twostage_jax.support.streams import Stream
@@ -51,6 +52,17 @@ class Course(NamedTuple):
             return ()
         late = np.full(len(self.counts), epoch >= DEFERRED_FROM * self.epochs)
         return (ClassSizes(jnp.asarray(self.counts), jnp.asarray(late)),)
+
+
+def usual_steps(class_counts: Int[np.ndarray, " classes"], batch_size: int) -> int:
+    """Steps of an epoch for which programs have room: all classes as large as the largest.
+
+    Args:
+        class_counts: samples of each class of the whole data set, of which one fold is left out.
+        batch_size: samples per step.
+    """
+    largest_class = int(np.ceil(class_counts.max() * (1 - 1 / FOLDS)))
+    return -(-len(class_counts) * largest_class // batch_size)
 
 
 def _mix(mixing: Call, plan: Plan, stream: int) -> Callable[[np.ndarray], Mixture]:

@@ -33,11 +33,11 @@ def over_members(*, shared: Sequence[str] = (), donated: Sequence[str] = ()) -> 
 
 def replicate(x) -> jax.Array:
     """Puts an array that members share on every device, once for many calls."""
-    return jax.device_put(x, NamedSharding(_mesh(), PartitionSpec()))
+    return jax.device_put(x, NamedSharding(_mesh(jax.local_devices()), PartitionSpec()))
 
 
-def _mesh() -> Mesh:
-    return Mesh(np.array(jax.local_devices()), (_AXIS,))
+def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+    return Mesh(np.array(devices), (_AXIS,))
 
 
 class Lifted:
@@ -47,19 +47,28 @@ class Lifted:
     so devices never wait for each other within a call.
     """
 
-    def __init__(self, function: Callable, *, sequential: bool | None = None):
+    def __init__(
+        self,
+        function: Callable,
+        *,
+        sequential: bool | None = None,
+        devices: Sequence[jax.Device] | None = None,
+    ):
         """Nothing is compiled before the first call.
 
         Args:
             function: pure, of positional arguments, marked by `over_members`.
             sequential: run the members of a device one after another, each bit for bit as it would
                 run alone, instead of `vmap`-ing over them; by default on a CPU only.
+            devices: to run on, by default those of this process. For those of a topology
+                (`jax.experimental.topologies`) the program can be compiled, but not called.
         """
+        devices = jax.local_devices() if devices is None else devices
         if sequential is None:
-            sequential = jax.default_backend() in SEQUENTIAL
+            sequential = devices[0].platform in SEQUENTIAL
         self._shared: tuple[int, ...] = function.shared  # pyright: ignore[reportFunctionMemberAccess]
         self._sequential = sequential
-        self._mesh = _mesh()
+        self._mesh = _mesh(devices)
         self._function = function
         donated = function.donated  # pyright: ignore[reportFunctionMemberAccess]
         self.program = jax.jit(self._on_devices, donate_argnums=donated)

@@ -18,7 +18,7 @@ from twostage_jax.models.weights import Weights, set_weights
 from twostage_jax.resampling.plan import DevicePlan, Plan
 from twostage_jax.support.streams import Stream
 from twostage_jax.training.checkpoints import Checkpoints
-from twostage_jax.training.course import Course
+from twostage_jax.training.course import Course, usual_steps
 from twostage_jax.training.lifting import SEQUENTIAL, Lifted, replicate
 from twostage_jax.training.objective import PLAIN, Call, Objective
 from twostage_jax.training.programs import programs
@@ -27,8 +27,8 @@ from twostage_jax.training.steps import Tally, TrainState
 
 # Fraction of the free memory that is used for networks. The rest is left for features, heads and
 # fragmentation.
-_SHARE_OF_MEMORY = 0.8
-_MOST_MEMBERS = 40  # per device: the largest group that was ever measured
+SHARE_OF_MEMORY = 0.8
+MOST_MEMBERS = 40  # per device: the largest group that was ever measured
 
 
 class Advance(NamedTuple):
@@ -104,8 +104,7 @@ class Trainer:
         self._images: Any = None if images is None else replicate(images)
         # Sizes follow from the whole data set, not from what is trained: one program serves
         # every study on it, and a record does not depend on what else is trained.
-        largest_class = int(np.ceil(class_counts.max() * (1 - 1 / FOLDS)))
-        self._usual_steps = self._steps(len(class_counts) * largest_class)
+        self._usual_steps = usual_steps(class_counts, protocol.batch_size)
         self._max_rows = self._steps(int(class_counts.sum())) * protocol.batch_size
 
         self._classes = len(class_counts)
@@ -131,8 +130,8 @@ class Trainer:
         if total is None:
             return FOLDS * len(devices)
         free = stats["bytes_limit"] - stats["bytes_in_use"]
-        fitting = int(_SHARE_OF_MEMORY * free / (total - self._images.nbytes))
-        return max(1, min(fitting, _MOST_MEMBERS)) * len(devices)
+        fitting = int(SHARE_OF_MEMORY * free / (total - self._images.nbytes))
+        return max(1, min(fitting, MOST_MEMBERS)) * len(devices)
 
     def device_memory(self, members: int) -> int | None:
         """Bytes of a device's memory that training `members` networks takes, as XLA plans it.

@@ -33,7 +33,7 @@ _PRECISE_PRODUCTS = 2**36
 # scikit-learn's own rule for when a tree beats brute force.
 _COLUMNS_OF_A_TREE = 15
 # Candidates beside the k that are wanted: with fewer, `beyond` is often too near for a proof.
-_SPARE = 11
+SPARE = 11
 
 
 class Neighbors(NamedTuple):
@@ -82,7 +82,7 @@ def nearest(
             "number of neighbors"
         )
     problem = _problem_of(points, rows, queries, farthest)
-    groups = groups_of(problem.points, _SPARE)
+    groups = groups_of(problem.points, SPARE)
     if groups is None:
         return _search(problem, k, memory, screen)
     return _search_groups(problem, groups, k, memory, screen)
@@ -99,7 +99,7 @@ def _search_groups(
         whole = len(asked) == len(distinct)
         asking = distinct if whole else distinct[asked]
     else:
-        same = groups_of(problem.queries, _SPARE)
+        same = groups_of(problem.queries, SPARE)
         queries = np.arange(len(problem.queries)) if same is None else same.group
         asking = problem.queries if same is None else problem.queries[same.first]
     nobody = np.full(len(asking), -1)
@@ -112,7 +112,7 @@ def _search_groups(
 def _search(problem: Problem, k: int, memory: int, screen: Screen | None) -> Neighbors:
     count, asked, again = len(problem.points), len(problem.queries), False
     result = Neighbors(np.empty((asked, k), np.intp), np.empty((asked, k)))
-    pending, wanted = np.arange(asked), k + _SPARE
+    pending, wanted = np.arange(asked), k + SPARE
     while len(pending):
         wanted = min(wanted, count)
         # Candidates, their distances and the temporaries of sorting take a quarter of the memory.
