@@ -10,6 +10,7 @@ from typing import Literal
 
 import tyro
 
+from experiments.forecast.devices import devices
 from twostage_jax.commands.approach_list import choose_approaches
 from twostage_jax.commands.device import ACCELERATORS
 from twostage_jax.data.groups import parse_groups
@@ -94,6 +95,9 @@ class Options:
     programs."""
     dry_run: bool = False
     """Print what there is to do, what is done and the device memory needed, and stop."""
+    target: str | None = None
+    """With --dry-run: also print what stage 1 needs at least on a device that is not here, h100,
+    h200, a100, v5e or v6e, as its compiler plans it. Takes the extra gpu or tpu, and minutes."""
 
     @property
     def scope(self) -> Scope:
@@ -209,6 +213,13 @@ def validate(options: Options) -> None:
         parse_groups(options.groups)
     _ = options.source  # which refuses values that are not valid
     require_image_size(options.protocol, options.image_size, option_name)
+    if options.target is not None:
+        require_known("target", options.target, devices())
+        if not options.dry_run:
+            raise InputError(
+                f"--target {options.target} found without --dry-run; add --dry-run, or leave it "
+                "out and run on that device"
+            )
 
 
 def _require_names(options: Options) -> None:

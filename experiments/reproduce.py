@@ -12,6 +12,7 @@ from functools import partial
 import jax
 from rich.console import Console
 
+from experiments.forecast.dry_run import stage1_line
 from experiments.options import PROGRAM, Options, chosen, parse
 from twostage_jax.commands.approach_list import print_if_asked
 from twostage_jax.commands.device import (
@@ -84,6 +85,8 @@ def reproduce(console: Console, options: Options, command: str) -> int:
         memory = study.trainer.device_memory(max(map(len, work.groups)))
         known = "not known here" if memory is None else f"{memory / 2**30:.2f} GiB"
         console.print(f"device memory: {known}")
+        if options.target is not None:
+            console.print(stage1_line(study, options.target, members))
         return 0
     absent, _ = run_study(console, study, work, command, test_fold=options.test_fold)
     return 1 if absent else 0

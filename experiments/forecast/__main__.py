@@ -68,7 +68,7 @@ def forecast(options: Options, origin: Sequence[str]) -> None:
 
 
 def note_missing(jobs: Sequence[Job], table: Table) -> None:
-    """Says once per kind of device what is not installed, and in the rows that are not there yet."""
+    """Says once per kind of device what is not installed, and in rows that no compiler made."""
     reasons = {job: missing(devices()[job.target].kind) for job in jobs}
     for reason in dict.fromkeys(reasons.values()):
         targets = dict.fromkeys(job.target for job in jobs if reasons[job] == reason)

@@ -22,7 +22,7 @@ def imagined_plans(setting: Setting) -> Plans:
     images = ImageSet.create(
         images=pixels,
         labels=labels,
-        class_names=[f"class {i + 1}" for i in range(len(setting.class_counts))],
+        class_names=[str(i + 1) for i in range(len(setting.class_counts))],
         names=[f"{i:09d}" for i in range(len(labels))],
         source="random pixels in place of the study's",
     )
