@@ -158,6 +158,8 @@ BAD_INPUT = {
     "unknown preset": (["--preset", "papre"], "unknown preset 'papre'; did you mean paper"),
     "unknown accelerator": (["--accelerator", "npu"], "unknown accelerator 'npu'.* did you mean"),
     "absent accelerator": (["--accelerator", "tpu"], "JAX found only cpu .*install jax\\[tpu\\]"),
+    "unknown target": ([*SMALL, "--dry-run", "--target", "h10"], "'h10'; did you mean h100"),
+    "target of a run": ([*SMALL, "--target", "v5e"], "--target v5e found without --dry-run"),
     "unknown dataset": ([*SMALL, "--dataset", "foldr"], "'foldr'; did you mean folder"),
     "unknown scenario": ([*SMALL, "--scenarios", "linaer"], "'linaer'; did you mean linear"),
     "unknown approach": ([*SMALL, "--approaches", "is_smot"], "'is_smot'; did you mean is_smote"),

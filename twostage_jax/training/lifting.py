@@ -36,7 +36,7 @@ def replicate(x) -> jax.Array:
     return jax.device_put(x, NamedSharding(_mesh(jax.local_devices()), PartitionSpec()))
 
 
-def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+def _mesh(devices: Sequence[Any]) -> Mesh:
     return Mesh(np.array(devices), (_AXIS,))
 
 
@@ -52,7 +52,7 @@ class Lifted:
         function: Callable,
         *,
         sequential: bool | None = None,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Any] | None = None,
     ):
         """Nothing is compiled before the first call.
 
