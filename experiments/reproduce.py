@@ -12,7 +12,7 @@ from functools import partial
 import jax
 from rich.console import Console
 
-from experiments.forecast.dry_run import stage1_line
+from experiments.forecast.dry_run import require_compiler, stage1_line
 from experiments.options import PROGRAM, Options, chosen, parse
 from twostage_jax.commands.approach_list import print_if_asked
 from twostage_jax.commands.device import (
@@ -78,6 +78,8 @@ def announce(console: Console, options: Options, named: bool) -> None:
 
 def reproduce(console: Console, options: Options, command: str) -> int:
     """Runs the study that the options describe, up to its tables and its report."""
+    if options.target is not None:
+        require_compiler(options.target)
     study = make_study(options)
     members = None if options.members == "auto" else options.members
     work = plan_work(console, study, members)

@@ -12,7 +12,7 @@ import pytest
 from experiments.benchmarks.turns import WorkerError
 from experiments.forecast import __main__ as program
 from experiments.forecast import bounds, report, targets
-from experiments.forecast.compiling import Found, Job, largest_entries
+from experiments.forecast.compiling import Entry, Found, Job, largest_entries
 from experiments.forecast.devices import Device, devices
 from experiments.forecast.hlo import read_instruction, read_module, read_shapes
 from experiments.forecast.kernels import Kernel, read_step
@@ -163,6 +163,7 @@ def test_kernels_of_a_step_on_a_gpu():
     assert kernels["gemm_fusion"].products == {"float32": 2 * 8 * 4 * 16}
     assert kernels["gemm_fusion"].vector == 32
     assert kernels["gemm_fusion"].op_name == "jit(train)/dot_general"
+    assert kernels["gemm_fusion"].shape == "f32[8,4]"
     assert kernels["update_fusion"].bytes == 16 + 16 + 16
     assert kernels["many_fusion"].bytes == 7 * 32
     assert kernels["negate.1"].bytes == 64
@@ -253,7 +254,7 @@ def test_operations_of_products_by_their_peak():
 PEAKS = {"float32": 10.0, "bfloat16": 40.0, "vector": 5.0, "default": "bfloat16"}
 GPU = Device("a GPU", "gpu", 100.0, 2.0, 0.5, PEAKS, {})
 TPU = dataclasses.replace(GPU, kind="tpu", launch=0.0, clock=10.0)
-KERNEL = Kernel("k", "fusion", "", 3, 8, {"float32": 20, "default": 40}, 5, 0)
+KERNEL = Kernel("k", "fusion", "", "f32[2]", 3, 8, {"float32": 20, "default": 40}, 5, 0)
 
 
 def test_a_kernel_takes_the_longest_of_traffic_and_operations():
@@ -403,9 +404,9 @@ def test_a_missing_compiler_keeps_what_another_environment_compiled(tmp_path, mo
 
 
 def test_rows_have_the_columns_and_the_study_adds_up(tmp_path):
-    table = Table(tmp_path, SETTING)
+    table, entry = Table(tmp_path, SETTING), Entry("k", "jit(f)/mul", "f32[2]", 1, 2, 3, 4)
     for job in (STAGE1, TILE):
-        table.put(job, "a", FOUND)
+        table.put(job, "a", FOUND._replace(largest=[entry]))
     rows = table.finished(WORK, 2.5)
     table.write(rows)
     with (tmp_path / "forecast.csv").open() as file:
@@ -427,6 +428,7 @@ def test_rows_have_the_columns_and_the_study_adds_up(tmp_path):
     )
     assert (read[STUDY]["study_hours_bound"], read[STUDY]["cost_bound"]) == ("3", "7.5")
     assert (read[STUDY]["precision"], read[STUDY]["members"]) == ("float32", "2")
+    assert Table(tmp_path, SETTING).largest[STAGE1] == [entry]
     text = report.document(table, rows, WORK, ["Command: none"])
     assert "| v5e | float32 | study | 2 | yes |" in text
     assert "not forecasts of time" in text
@@ -477,7 +479,7 @@ def test_the_largest_kernels_come_first():
     (first,) = largest_entries([one, other], 1)
     assert (first.kernel, first.bytes, first.operations) == ("other", 100, 65)
     assert largest_entries([one._replace(cycles=1), other], 1)[0].kernel == "one"
-    assert "| `other` |" in report.largest_table([first])
+    assert "| `other` |  | `f32[2]` |" in report.largest_table([first])
 
 
 def test_work_is_that_of_the_studys_networks():

@@ -41,6 +41,7 @@ class Entry(NamedTuple):
 
     kernel: str
     op_name: str
+    shape: str
     times: int
     bytes: int
     operations: int
@@ -125,6 +126,7 @@ def largest_entries(kernels: Sequence[Kernel], number: int) -> list[Entry]:
         Entry(
             kernel.name,
             kernel.op_name,
+            kernel.shape,
             kernel.times,
             kernel.times * kernel.bytes,
             kernel.times * kernel.operations,

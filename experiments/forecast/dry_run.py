@@ -12,20 +12,28 @@ from twostage_jax.study.study import Study
 from twostage_jax.support.errors import InputError
 
 
+def require_compiler(target: str) -> None:
+    """Checks that programs can be compiled for a target.
+
+    Raises:
+        InputError: they cannot; the message says what to install.
+    """
+    if reason := missing(devices()[target].kind):
+        raise InputError(f"--target {target}: {reason}")
+
+
 def stage1_line(study: Study, target: str, members: int | None) -> str:
     """Compiles stage 1 of a study for a target, and says what it needs there, in one line.
 
     Args:
         study: whose program to compile.
-        target: one of `devices`.
+        target: one of `devices` whose compiler is there.
         members: networks trained at a time; None for the paper's ten folds.
 
     Raises:
-        InputError: the compiler for the target is not installed, or the program does not compile.
+        InputError: the program does not compile.
     """
     device, members = devices()[target], members or FOLDS
-    if reason := missing(device.kind):
-        raise InputError(f"--target {target}: {reason}")
     counts = tuple(map(int, study.image_set.class_counts))
     setting = Setting(counts, study.image_set.images.shape[1], study.protocol)
     job = Job(target, study.protocol.precision, "stage1", str(members))

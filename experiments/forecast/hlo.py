@@ -30,6 +30,10 @@ class Shape(NamedTuple):
     packed: int
     beside: bool
 
+    def __str__(self) -> str:
+        """As XLA writes it, without its layout."""
+        return f"{self.dtype}[{','.join(map(str, self.dims))}]"
+
     @property
     def elements(self) -> int:
         """Number of elements, without padding."""

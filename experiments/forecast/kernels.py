@@ -34,6 +34,7 @@ class Kernel(NamedTuple):
         name: of its instruction.
         opcode: such as `fusion`.
         op_name: where it comes from in the traced function.
+        shape: its largest result, such as `f32[8,16]`.
         times: how often it runs per step.
         bytes: that it reads and writes in the main memory, each time.
         products: operations of matrix products, each time, by the name of the peak.
@@ -45,6 +46,7 @@ class Kernel(NamedTuple):
     name: str
     opcode: str
     op_name: str
+    shape: str
     times: int
     bytes: int
     products: dict[str, int]
@@ -119,6 +121,7 @@ def _kernel(
         instruction.name,
         instruction.opcode,
         instruction.op_name,
+        str(max(instruction.shapes, key=lambda shape: shape.elements, default="")),
         times,
         _bytes(module, computation, instruction),
         products,

@@ -108,10 +108,10 @@ def largest_parts(table: Table) -> list[str]:
 
 def largest_table(entries: Sequence[Entry]) -> str:
     """Kernels as a Markdown table; numbers are per step."""
-    lines = [["Kernel", "From", "MB", "GFLOP", "Mcycles"], ["---", "---", "---:", "---:", "---:"]]
+    lines = [["Kernel", "From", "Makes", "MB", "GFLOP", "Mcycles"], ["---"] * 3 + ["---:"] * 3]
     for entry in entries:
         numbers = entry.bytes / 1e6, entry.operations / 1e9, entry.cycles / 1e6
-        texts = [f"`{entry.kernel}`", f"`{entry.op_name}`" if entry.op_name else ""]
+        texts = [f"`{name}`" if name else "" for name in entry[:3]]
         lines.append([*texts, *map(digits, numbers)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -102,9 +102,7 @@ class Table:
                 self.rows[_job(row)] = row
         for row in _read(folder / "largest.csv", (*_KEY, *Entry._fields)):
             names = [row[name] for name in Entry._fields]
-            self.largest.setdefault(_job(row), []).append(
-                Entry(names[0], names[1], *map(int, names[2:]))
-            )
+            self.largest.setdefault(_job(row), []).append(Entry(*names[:3], *map(int, names[3:])))
 
     def is_done(self, job: Job, digest: str) -> bool:
         """Whether the same program was compiled, or failed to compile, before."""
