@@ -105,7 +105,7 @@ class Options:
 
 
 def list_jobs(options: Options) -> list[Job]:
-    """Everything to compile, target by target; what is quick and what matters most comes first."""
+    """Everything to compile, target by target and program by program, each job once."""
     jobs = {
         Job(target, precision, program, str(members))
         if program not in _ONCE
