@@ -11,7 +11,7 @@ from keras_files import random_tensors, write_keras
 
 from twostage_jax.models import backbones, mobilenet_v1, mobilenet_v2
 from twostage_jax.models.backbones import BACKBONES, find_backbone, register_backbone
-from twostage_jax.models.layers import Forms
+from twostage_jax.models.forms import Forms
 from twostage_jax.support.errors import InputError
 
 pytestmark = pytest.mark.integration
@@ -100,7 +100,9 @@ def test_padding_of_a_partial_batch_counts_for_nothing(name):
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-@pytest.mark.parametrize("forms", [Forms(), Forms("convolution", "convolution", True)])
+@pytest.mark.parametrize(
+    "forms", [Forms(), Forms("convolution", "convolution", rematerialize=True)]
+)
 def test_lifted_networks_have_no_convolution_but_where_forms_asks_for_one(name, forms):
     """One lifted over weights would be a grouped one. Activations are of the dtype asked for."""
     images = jax.ShapeDtypeStruct((2, 33, 33, 3), jnp.float32)

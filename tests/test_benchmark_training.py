@@ -15,7 +15,7 @@ from experiments.benchmark_training.cases import KERAS, OURS, TORCH, Job, Option
 from experiments.benchmark_training.session import Measured
 from experiments.benchmarks import document, options, turns
 from experiments.benchmarks.turns import Answer, Worker, WorkerError
-from twostage_jax.models.layers import Forms
+from twostage_jax.models.forms import Forms
 from twostage_jax.models.mobilenet_v1 import MobileNet
 
 pytestmark = pytest.mark.integration

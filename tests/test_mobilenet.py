@@ -10,8 +10,8 @@ import pytest
 from flax import nnx
 from keras_models import both_modes, by_keras_name, keras, pictures
 
-from twostage_jax.models.layers import moments
 from twostage_jax.models.mobilenet_v1 import WEIGHTS, MobileNet
+from twostage_jax.models.norms import moments
 from twostage_jax.models.weights import Weights
 from twostage_jax.resampling.plan import DevicePlan
 from twostage_jax.training.lifting import Lifted

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from twostage_jax.models import mobilenet_v1
 from twostage_jax.models.backbones import register_backbone
+from twostage_jax.models.forms import Forms
 from twostage_jax.models.head import Head
-from twostage_jax.models.layers import Forms, Stem
+from twostage_jax.models.layers import Stem
 from twostage_jax.models.network import Backbone, Network
 
 
@@ -26,8 +27,10 @@ class Tiny(Network):
         self.head = Head(last, classes, rngs)
 
     def features(self, images, valid=None):
-        x = self.stem((images / 127.5 - 1).astype(self.dtype), valid)
-        return jnp.mean(self.block(x, valid).astype(jnp.float32), axis=(1, 2))
+        x = self.stem.convolve((images / 127.5 - 1).astype(self.dtype))
+        x = self.block(x, self.stem.norm, valid)
+        x = self.block.pointwise_norm(x, valid, relu6=True)
+        return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
 
 
 BACKBONE = Backbone(

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 from experiments.benchmarks import options as common
-from twostage_jax.models.layers import Forms
+from twostage_jax.models.forms import Forms
 from twostage_jax.support.errors import InputError
 from twostage_jax.training.protocol import PRECISIONS
 

@@ -8,8 +8,8 @@ from torch import nn
 from experiments.benchmark_training.cases import Job, Size
 from experiments.benchmark_training.work import Work
 from twostage_jax.models.head import HIDDEN_UNITS
-from twostage_jax.models.layers import BATCH_NORM_EPSILON
 from twostage_jax.models.mobilenet_v1 import BLOCKS, STEM_CHANNELS
+from twostage_jax.models.norms import EPSILON
 from twostage_jax.training.protocol import Protocol
 
 
@@ -58,7 +58,7 @@ def prepare(job: Job, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarr
 
 def make_network(size: Size, classes: int, momentum: float) -> nn.Module:
     """The network with the paper's head, which returns a score per class."""
-    norm = {"eps": BATCH_NORM_EPSILON, "momentum": 1 - momentum}
+    norm = {"eps": EPSILON, "momentum": 1 - momentum}
 
     def convolution(channels: int, out: int, kernel: int, **options: int) -> list[nn.Module]:
         layer = nn.Conv2d(channels, out, kernel, bias=False, **options)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from experiments.forecast.targets import on_all
-from twostage_jax.models.layers import fastest_forms
+from twostage_jax.models.forms import fastest_forms
 from twostage_jax.resampling.neighbors.device import block_rows, tile_rows
 from twostage_jax.resampling.neighbors.search import MEMORY, SPARE
 from twostage_jax.resampling.neighbors.tiles import Best, Rows, take_tile_twice

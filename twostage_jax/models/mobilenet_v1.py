@@ -9,17 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32
 
-from twostage_jax.models.depthwise import DEPTHWISE
+from twostage_jax.models.forms import DEPTHWISE, POINTWISE, Forms
 from twostage_jax.models.head import Head
-from twostage_jax.models.layers import (
-    BatchNorm,
-    Forms,
-    Stem,
-    depthwise_normal,
-    he_normal,
-    pointwise,
-    run_blocks,
-)
+from twostage_jax.models.kernels import separable
+from twostage_jax.models.layers import BatchNorm, Stem, depthwise_normal, he_normal, run_block
 from twostage_jax.models.network import Backbone, Network
 from twostage_jax.models.weights import NORM, KerasWeights, Shape
 from twostage_jax.support.errors import InputError
@@ -32,26 +25,45 @@ STEM_CHANNELS = 32
 
 
 class SeparableBlock(nnx.Module):
-    """A depthwise 3 x 3 convolution and a 1 x 1 convolution, each with batch norm and ReLU6."""
+    """A depthwise 3 x 3 and a 1 x 1 convolution; batch norm and ReLU6 come before each of them.
+
+    A block thus begins with the batch norm of the one before. What normalizes lies next to what
+    reads it, so that a form of the layers may do both at once.
+
+    Attributes:
+        pointwise_norm: the batch norm of the block's output, which the next layer applies.
+    """
 
     def __init__(
         self, channels: int, out: int, stride: int, momentum: float, forms: Forms, rngs: nnx.Rngs
     ):
         self.stride = stride
-        self.convolve = DEPTHWISE[forms.depthwise]
+        self.forms = forms
         self.depthwise = nnx.Param(depthwise_normal(rngs.params(), (9, channels)))
-        self.depthwise_norm = BatchNorm(channels, momentum)
+        self.depthwise_norm = BatchNorm(channels, momentum, forms)
         self.pointwise = nnx.Param(he_normal(rngs.params(), (channels, out)))
-        self.pointwise_norm = BatchNorm(out, momentum)
+        self.pointwise_norm = BatchNorm(out, momentum, forms)
 
     def __call__(
-        self, x: Float[Array, "b h w c"], valid: Bool[Array, " b"] | None
+        self, x: Float[Array, "b h w c"], norm: BatchNorm, valid: Bool[Array, " b"] | None
     ) -> Float[Array, "b i j o"]:
-        """Divides the height and the width by the stride, rounding down."""
-        x = self.convolve(x, self.depthwise[...].astype(x.dtype), self.stride)
-        x = jax.nn.relu6(self.depthwise_norm(x, valid))
-        x = pointwise(x, self.pointwise[...].astype(x.dtype))
-        return jax.nn.relu6(self.pointwise_norm(x, valid))
+        """Divides the height and the width by the stride, rounding down.
+
+        Args:
+            x: what the convolution before puts out.
+            norm: its batch norm.
+            valid: as for `BatchNorm`.
+        """
+        taps, second = self.depthwise[...].astype(x.dtype), self.depthwise_norm
+        if self.forms.kernel and valid is not None:
+            x, *found = separable(x, norm.parameters, taps, second.parameters, valid, self.stride)
+            for own, statistics in zip((norm, second), found, strict=True):
+                own.move(statistics.mean, statistics.var)
+        else:
+            x = norm(x, valid, relu6=True)
+            x = DEPTHWISE[self.forms.depthwise](x, taps, self.stride)
+            x = second(x, valid, relu6=True)
+        return POINTWISE[self.forms.pointwise](x, self.pointwise[...].astype(x.dtype))
 
 
 class MobileNet(Network):
@@ -88,8 +100,10 @@ class MobileNet(Network):
         self, images: Float[Array, "b h w 3"], valid: Bool[Array, " b"] | None = None
     ) -> Float32[Array, "b f"]:
         """Returns the global averages of the last block: 1024 features per image at width 1."""
-        x = self.stem((images / 127.5 - 1).astype(self.dtype), valid)
-        x = run_blocks(self.blocks, x, valid, self.forms)
+        x, norm = self.stem.convolve((images / 127.5 - 1).astype(self.dtype)), self.stem.norm
+        for block in self.blocks:
+            x, norm = run_block(block, self.forms, x, norm, valid), block.pointwise_norm
+        x = norm(x, valid, relu6=True)
         return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
 
 

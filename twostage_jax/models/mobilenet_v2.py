@@ -5,23 +5,22 @@ which makes its ImageNet weights fit.
 """
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32
 
-from twostage_jax.models.depthwise import DEPTHWISE
+from twostage_jax.models.forms import DEPTHWISE, POINTWISE, Forms
 from twostage_jax.models.head import Head
 from twostage_jax.models.layers import (
     BatchNorm,
-    Forms,
     Stem,
     depthwise_normal,
     he_normal,
     pad_odd,
-    pointwise,
-    run_blocks,
+    run_block,
 )
 from twostage_jax.models.network import Backbone, Network
 from twostage_jax.models.weights import NORM, KerasWeights, Shape
@@ -43,27 +42,39 @@ def divisible(channels: float | int) -> int:
 
 
 class Pointwise(nnx.Module):
-    """A 1 x 1 convolution with batch norm, linear."""
+    """A 1 x 1 convolution with batch norm, and with ReLU6 if `relu6`."""
 
-    def __init__(self, channels: int, out: int, momentum: float, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        channels: int,
+        out: int,
+        momentum: float,
+        forms: Forms,
+        rngs: nnx.Rngs,
+        *,
+        relu6: bool,
+    ):
+        self.relu6 = relu6
+        self.multiply = POINTWISE[forms.pointwise]
         self.kernel = nnx.Param(he_normal(rngs.params(), (channels, out)))
-        self.norm = BatchNorm(out, momentum)
+        self.norm = BatchNorm(out, momentum, forms)
 
     def __call__(
         self, x: Float[Array, "b h w c"], valid: Bool[Array, " b"] | None
     ) -> Float[Array, "b h w o"]:
         """Changes the number of channels."""
-        return self.norm(pointwise(x, self.kernel[...].astype(x.dtype)), valid)
+        x = self.multiply(x, self.kernel[...].astype(x.dtype))
+        return self.norm(x, valid, relu6=self.relu6)
 
 
 class Depthwise(nnx.Module):
-    """A depthwise 3 x 3 convolution with batch norm."""
+    """A depthwise 3 x 3 convolution with batch norm and ReLU6."""
 
     def __init__(self, channels: int, stride: int, momentum: float, forms: Forms, rngs: nnx.Rngs):
         self.stride = stride
         self.convolve = DEPTHWISE[forms.depthwise]
         self.kernel = nnx.Param(depthwise_normal(rngs.params(), (9, channels)))
-        self.norm = BatchNorm(channels, momentum)
+        self.norm = BatchNorm(channels, momentum, forms)
 
     def __call__(
         self, x: Float[Array, "b h w c"], valid: Bool[Array, " b"] | None
@@ -72,7 +83,7 @@ class Depthwise(nnx.Module):
         if self.stride == 2:
             x = pad_odd(x)
         x = self.convolve(x, self.kernel[...].astype(x.dtype), self.stride)
-        return self.norm(x, valid)
+        return self.norm(x, valid, relu6=True)
 
 
 class InvertedResidual(nnx.Module):
@@ -93,17 +104,17 @@ class InvertedResidual(nnx.Module):
     ):
         self.residual = stride == 1 and channels == out
         inside = expansion * channels
-        self.expand = Pointwise(channels, inside, momentum, rngs) if expansion > 1 else None
+        expand = partial(Pointwise, channels, inside, momentum, forms, rngs, relu6=True)
+        self.expand = expand() if expansion > 1 else None
         self.depthwise = Depthwise(inside, stride, momentum, forms, rngs)
-        self.project = Pointwise(inside, out, momentum, rngs)
+        self.project = Pointwise(inside, out, momentum, forms, rngs, relu6=False)
 
     def __call__(
         self, x: Float[Array, "b h w c"], valid: Bool[Array, " b"] | None
     ) -> Float[Array, "b i j o"]:
         """Divides the height and the width by the stride, rounding up."""
-        inside = x if self.expand is None else jax.nn.relu6(self.expand(x, valid))
-        inside = jax.nn.relu6(self.depthwise(inside, valid))
-        projected = self.project(inside, valid)
+        inside = x if self.expand is None else self.expand(x, valid)
+        projected = self.project(self.depthwise(inside, valid), valid)
         return x + projected if self.residual else projected
 
 
@@ -137,16 +148,19 @@ class MobileNetV2(Network):
             channels = out
         self.blocks = nnx.List(blocks)
         self.feature_size = divisible(LAST_CHANNELS * max(width, 1))
-        self.last = Pointwise(channels, self.feature_size, momentum, rngs)
+        last = self.feature_size
+        self.last = Pointwise(channels, last, momentum, forms, rngs, relu6=True)
         self.head = Head(self.feature_size, classes, rngs)
 
     def features(
         self, images: Float[Array, "b h w 3"], valid: Bool[Array, " b"] | None = None
     ) -> Float32[Array, "b f"]:
         """Returns the global averages of the last layer: 1280 features per image up to width 1."""
-        x = self.stem((images / 127.5 - 1).astype(self.dtype), valid)
-        x = run_blocks(self.blocks, x, valid, self.forms)
-        x = jax.nn.relu6(self.last(x, valid))
+        x = self.stem.convolve((images / 127.5 - 1).astype(self.dtype))
+        x = self.stem.norm(x, valid, relu6=True)
+        for block in self.blocks:
+            x = run_block(block, self.forms, x, valid)
+        x = self.last(x, valid)
         return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
 
 

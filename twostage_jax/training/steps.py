@@ -16,8 +16,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from twostage_jax.models.backbones import find_backbone
+from twostage_jax.models.forms import Forms, fastest_forms
 from twostage_jax.models.head import Head
-from twostage_jax.models.layers import Forms, fastest_forms
 from twostage_jax.models.network import Network
 from twostage_jax.resampling.plan import DevicePlan
 from twostage_jax.training import losses
