@@ -79,9 +79,9 @@ def work(options: Options, origin: list[str]) -> int:
         InputError: a file is missing, or has nothing to compare.
     """
     kind = jax.devices()[0].device_kind
-    forecast, training = (_read(path) for path in (options.forecast, options.training))
     if (target := find_target(kind)) is None:
         raise InputError(f"no forecast knows a device of the kind {kind}")
+    forecast, training = (_read(path) for path in (options.forecast, options.training))
     frame = compare(forecast, training, target)
     if frame.empty:
         raise InputError(

@@ -49,7 +49,7 @@ class FirstLight:
         self.rows = summary.read(options.output)
 
     def run(self) -> int:
-        """Runs the steps; the status is 1 where one failed or had too little time.
+        """Runs the steps; the status is 1 where one failed, had too little time or was refused.
 
         Raises:
             KeyboardInterrupt: as it came; the table is written.
@@ -67,7 +67,8 @@ class FirstLight:
             if step.vital and row.result != summary.PASSED:
                 refused = f"the step {step.name} did not pass"
         wrong = {summary.FAILED, summary.LATE}
-        return int(any(self.rows[name].result in wrong for name in self._options.steps))
+        failed = any(self.rows[name].result in wrong for name in self._options.steps)
+        return int(failed or bool(refused))
 
     def _is_to_do(self, step: Step) -> bool:
         if step.name not in self._options.steps:

@@ -15,7 +15,7 @@ PASSED, FAILED, LATE = "passed", "failed", "out of time"
 IMPOSSIBLE, INTERRUPTED = "not possible here", "interrupted"
 
 _MISSING = re.compile(r"ModuleNotFoundError: No module named '(\w+)")
-_ERROR = re.compile(r"^(?:!+ _pytest\S* )?error: (.+?)!*$", re.MULTILINE)
+_ERROR = re.compile(r"^(?:Exit: )?error: (.+)$", re.MULTILINE)  # pytest begins with Exit
 _LONGEST = 300  # characters of a reason
 
 
@@ -69,7 +69,7 @@ def read(folder: Path) -> dict[str, Row]:
     if not path.exists():
         return {}
     try:
-        frame = pd.read_csv(path, keep_default_na=False)
+        frame = pd.read_csv(path, keep_default_na=False, dtype={"figure": str, "why": str})
         rows = [Row(**row) for row in frame.to_dict("records")]
     except (TypeError, ValueError) as error:
         raise InputError(
