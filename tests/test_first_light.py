@@ -34,7 +34,7 @@ def runs(folder: Path) -> str:
 
 def fake(name: str, how: str = "passes", **changes) -> Step:
     command = f"tests.fake_step {{folder}} {how}"
-    return Step(name, f"What {name} is for", 100, command, runs, **changes)
+    return Step(name, f"What {name} is for", 100, command, **{"figure": runs} | changes)
 
 
 @pytest.fixture
@@ -89,10 +89,10 @@ def test_the_same_command_does_what_has_not_passed(run):
 
 
 def test_nothing_else_is_tried_on_a_machine_that_is_none(run):
-    status, rows = run(fake("machine", "refuses", vital=True), fake("b"))
+    status, rows = run(fake("machine", "refuses", vital=True, figure=lambda folder: ""), fake("b"))
     assert status == 1
     assert rows[1].result == summary.IMPOSSIBLE
-    assert rows[1].why == "the step machine did not pass"
+    assert rows[1].why == "the step machine found nothing"
     assert rows[1].figure == ""
 
 
@@ -132,7 +132,7 @@ def test_a_process_ends_in_time_and_leaves_none_behind(tmp_path):
     command = [sys.executable, "-m", "tests.fake_step", str(tmp_path)]
     ended = run_child([*command, "hangs"], tmp_path / "log", limit=0.5)
     assert ended.cause == "late"
-    assert ended.status == -signal.SIGINT  # it was asked to end before it was killed
+    assert ended.status == -signal.SIGTERM  # it was asked to end before it was killed
     ended = run_child([*command, "leaves"], tmp_path / "log", limit=600)
     assert ended[::2] == (0, "")
     left = int((tmp_path / "log").read_text().split()[-1])

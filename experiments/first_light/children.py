@@ -39,8 +39,8 @@ def run_child(
 ) -> Ended:
     """Runs a command with its output in a file.
 
-    After `limit` seconds, or where this process is interrupted, the command is interrupted, too,
-    and killed `grace` seconds later. What it started and left behind is killed in any case.
+    After `limit` seconds, or where this process is interrupted, the command gets a SIGTERM, and is
+    killed `grace` seconds later. What it started and left behind is killed in any case.
     """
     variables = os.environ | {"PYTHONUNBUFFERED": "1"} | dict(environment or {})
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def run_child(
             cause = "interrupted"
         try:
             if cause:
-                child.send_signal(signal.SIGINT)
+                child.terminate()  # not SIGINT, which it may ignore, as after nohup
                 with suppress(subprocess.TimeoutExpired):
                     child.wait(grace)
         finally:

@@ -64,8 +64,8 @@ class FirstLight:
             self._keep(row)
             if row.result == summary.INTERRUPTED:
                 raise KeyboardInterrupt
-            if step.vital and row.result != summary.PASSED:
-                refused = f"the step {step.name} did not pass"
+            if step.vital and not row.figure:
+                refused = f"the step {step.name} found nothing"
         wrong = {summary.FAILED, summary.LATE}
         failed = any(self.rows[name].result in wrong for name in self._options.steps)
         return int(failed or bool(refused))

@@ -33,7 +33,7 @@ class Step:
     reads: str = ""
     """The step whose results it reads; it runs again after that one."""
     vital: bool = False
-    """Whether the other steps make no sense where this one does not pass."""
+    """Whether the other steps make no sense where this one finds nothing."""
 
     def arguments(self, options: Any) -> list[str]:
         """The command line for some options (`options.Options`), the interpreter first."""
@@ -56,7 +56,7 @@ STEPS = (
     Step(
         "machine",
         "Devices, memory, versions; fastest products and copies",
-        30,
+        20,
         "experiments.first_light.machine --output {folder}",
         figures.machine,
         {"small": "--side 512 --copied 16"},
@@ -75,7 +75,7 @@ STEPS = (
     Step(
         "training",
         "Training beside PyTorch, compiled and eager",
-        150,
+        175,
         "experiments.benchmark_training --output {folder} --tasks training",
         figures.training,
         {
@@ -96,7 +96,7 @@ STEPS = (
     Step(
         "neighbors",
         "The neighbor search on pixels and on features, beside NumPy in float64",
-        35,
+        30,
         "experiments.first_light.neighbors --output {folder}",
         figures.neighbors,
         {"small": "--pixels 32 --rows 2000 --columns 256"},
@@ -105,7 +105,7 @@ STEPS = (
     Step(
         "study",
         "One cell of the study: nine approaches on one fold",
-        110,
+        100,
         "experiments.reproduce --output {folder} --checkpoints {root}/checkpoints "
         "--scenarios half_minority --folds 1",
         figures.study,
@@ -128,7 +128,7 @@ STEPS = (
     Step(
         "samplers",
         "The samplers beside imbalanced-learn",
-        45,
+        40,
         "experiments.parity --output {folder} --seeds 1",
         figures.samplers,
         {"small": "--grid quick"},
@@ -137,7 +137,7 @@ STEPS = (
     Step(
         "resamplers",
         "The benchmark of resamplers beside imbalanced-learn",
-        30,
+        40,
         "experiments.benchmark_resamplers --output {folder} --rounds 1",
         figures.resamplers,
         {"small": "--scale 0.1 --cases features", "paper": "--cases images features"},
@@ -146,7 +146,7 @@ STEPS = (
     Step(
         "keras",
         "Tests of the networks against Keras's",
-        30,
+        25,
         _TESTS + " tests/test_mobilenet.py",
         figures.tests,
         {"small": "-k gradients_agree"},
