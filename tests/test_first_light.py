@@ -21,7 +21,7 @@ from experiments.first_light.__main__ import main
 from experiments.first_light.children import GRACE, Ended, run_child
 from experiments.first_light.options import Options
 from experiments.first_light.steps import STEPS, Step
-from twostage_jax.models.layers import Forms
+from twostage_jax.models.layers import Forms, fastest_forms
 
 pytestmark = pytest.mark.integration
 
@@ -277,14 +277,17 @@ def test_a_gradient_that_is_off_is_found_in_every_precision():
 
 
 def test_every_choice_of_the_forms_is_computed():
-    found = agreement.forms_in_use("cpu")
-    assert len(found) == len(set(found))
-    for name in vars(Forms()):
-        assert len({getattr(forms, name) for forms in found}) >= 2
-    options = agreement.Options(Path(), networks=("tiny", "mobilenet_v1"))
-    every = agreement.list_cases(options, "gpu")
-    assert {case.precision for case in every if case.network == "tiny"} == set(agreement.PRECISIONS)
-    assert "tf32" not in {case.precision for case in agreement.list_cases(options, "cpu")}
+    options = agreement.Options(Path(), networks=("mobilenet_v1", "tiny"))
+    for platform, precisions in (("cpu", 2), ("gpu", 3)):
+        own = fastest_forms(platform)
+        every = agreement.list_cases(options, platform)
+        assert len(every) == len(set(every))
+        assert {case.forms for case in every[: 2 * precisions]} == {own}
+        exact = {case.forms for case in every if case[:2] == ("tiny", "float32")}
+        assert exact >= {*map(fastest_forms, ("cpu", "gpu", "tpu"))}
+        for name, value in vars(own).items():
+            others = [forms for forms in exact if vars(forms)[name] != value]
+            assert any(vars(forms) | {name: value} == vars(own) for forms in others)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

@@ -29,6 +29,7 @@ from twostage_jax.training.lifting import Lifted, replicate
 from twostage_jax.training.protocol import PRECISIONS, Protocol
 from twostage_jax.training.steps import Stages, Tally
 
+_PLATFORMS = ("cpu", "gpu", "tpu")
 _MEMBERS, _BATCH, _CLASSES, _IMAGES, _PADDING = 2, 16, 5, 24, 3
 
 # Widths and sides of the images: small, and deep enough for every layer to have pixels.
@@ -54,6 +55,8 @@ class Options(part.Options):
     """tiny has two layers, in which gradients have digits in every precision."""
     precisions: tuple[Literal["float32", "tf32", "bfloat16"], ...] = PRECISIONS
     """Precisions of products and activations; tf32 is float32 on a CPU and left out there."""
+    changed: bool = True
+    """Compute the forms with one choice changed, too."""
 
 
 class Case(NamedTuple):
@@ -68,29 +71,34 @@ Results = dict[str, list[np.ndarray]]
 """The arrays of each quantity, float32."""
 
 
-def forms_in_use(platform: str) -> list[Forms]:
-    """The platform's fastest forms, the default, and those with one choice changed."""
-    found = [fastest_forms(platform), Forms()]
+def changed_forms(forms: Forms) -> list[Forms]:
+    """These forms with one choice changed, in every way."""
+    found = []
     for name, kind in get_type_hints(Forms).items():
         choices = (False, True) if kind is bool else get_args(kind)
-        found += [dataclasses.replace(Forms(), **{name: choice}) for choice in choices]
-    return list(dict.fromkeys(found))
+        found += [dataclasses.replace(forms, **{name: choice}) for choice in choices]
+    return [each for each in found if each != forms]
 
 
 def list_cases(options: Options, platform: str) -> list[Case]:
-    """All cases; those of the fastest forms come first.
+    """All cases, the most used first.
 
-    Of the deep network, other forms are computed in float32 only.
+    The platform's fastest forms are computed in every network and precision, those of other
+    platforms in every precision of tiny and in float32 of others, and changed ones in float32 of
+    tiny.
     """
-    first, *others = forms_in_use(platform)
+    own = fastest_forms(platform)
     precisions = [p for p in options.precisions if p != "tf32" or platform != "cpu"]
-    cases = itertools.product(options.networks, precisions, [first])
-    more = itertools.product(options.networks, precisions, others)
-    return [Case(*case) for case in cases] + [
-        case
-        for case in itertools.starmap(Case, more)
-        if case.network == _TINY or case.precision == "float32"
-    ]
+    cases = [Case(*case) for case in itertools.product(options.networks, precisions, [own])]
+    for forms in map(fastest_forms, _PLATFORMS):
+        cases += [
+            Case(network, precision, forms)
+            for network, precision in itertools.product(options.networks, precisions)
+            if network == _TINY or precision == "float32"
+        ]
+    if options.changed and _TINY in options.networks:
+        cases += [Case(_TINY, "float32", forms) for forms in changed_forms(own)]
+    return list(dict.fromkeys(cases))
 
 
 @cache
@@ -212,7 +220,8 @@ def compare(options: Options, origin: list[str]) -> int:
             case = computing[done]
             found[case] = _rows_of(case, done, reference.result())
             text = write(options.output, [found.get(each, []) for each in cases], origin)
-            print(f"{time.monotonic() - started:.1f} s: {case}", flush=True)
+            said = f"{case.network}, {case.precision}, {describe(case.forms)}"
+            print(f"{time.monotonic() - started:.1f} s: {said}", flush=True)
     print(text)
     return 0 if all(row["agrees"] for rows in found.values() for row in rows) else 1
 
@@ -242,7 +251,7 @@ def write(folder: Path, cases: list[list[dict]], origin: list[str]) -> str:
     frame = pd.DataFrame([row for rows in cases for row in rows], columns=columns)
     cells = frame.drop(columns="failure")
     for name in ("error", "bound"):
-        cells[name] = cells[name].map("{:.2g}".format)
+        cells[name] = cells[name].map(document.digits)
     cells["agrees"] = frame.agrees.map({True: "yes", False: "NO"})
     cells["agrees"] = cells.agrees.where(frame.failure == "", frame.failure)
     table = document.markdown_table(cells.rename(columns=str.capitalize), left=4)

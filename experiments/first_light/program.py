@@ -12,6 +12,8 @@ from experiments.first_light.options import Options
 from experiments.first_light.steps import STEPS, Step
 from experiments.first_light.summary import Row
 
+# Results of a step that say that its folder holds nothing of this machine.
+_NOTHING = (summary.FAILED, summary.IMPOSSIBLE)
 # A step is not started with less than this share of its budget.
 _WORTH = 1 / 3
 
@@ -64,7 +66,7 @@ class FirstLight:
             self._keep(row)
             if row.result == summary.INTERRUPTED:
                 raise KeyboardInterrupt
-            if step.vital and not row.figure:
+            if step.vital and (row.result in _NOTHING or not row.figure):
                 refused = f"the step {step.name} found nothing"
         wrong = {summary.FAILED, summary.LATE}
         failed = any(self.rows[name].result in wrong for name in self._options.steps)
