@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import imblearn.over_sampling
 import numpy as np
@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 import twostage_jax
 from experiments.benchmarks import document
 from tests.sampler_grid import STRATEGIES, VARIANTS, Case, compare, expectation, make_data
+from twostage_jax.commands.device import use_accelerator
 from twostage_jax.commands.ending import run_command
 from twostage_jax.data import sources
 from twostage_jax.support.errors import InputError, require_known
@@ -39,6 +40,8 @@ class Options:
     """whole (minutes), or quick (seconds): small data, and one seed."""
     seeds: int = 3
     """Seeds of data and samplers."""
+    accelerator: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    """Where JAX runs: auto (what JAX finds), cpu, gpu or tpu."""
     output: Path | None = None
     """Folder for parity.md, parity.csv and uint8.png. Default: nothing is kept."""
 
@@ -183,6 +186,7 @@ def _compare_all(options: Options, command: str) -> int:
     require_known("grid", options.grid, ("whole", "quick"))
     if options.seeds < 1:
         raise InputError(f"--seeds {options.seeds} found, 1 or more expected")
+    use_accelerator(options.accelerator)
     if options.output:  # first: a folder that cannot be written would show after minutes
         write_atomically(options.output / "uint8.png", picture())
     todo = list(cases(options.grid, options.seeds))

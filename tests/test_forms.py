@@ -12,6 +12,8 @@ from twostage_jax.models.forms import FASTEST, Forms
 from twostage_jax.models.layers import Stem, run_block
 from twostage_jax.models.mobilenet_v1 import SeparableBlock
 from twostage_jax.models.mobilenet_v2 import InvertedResidual
+from twostage_jax.training.protocol import Protocol
+from twostage_jax.training.steps import Stages
 
 pytestmark = pytest.mark.integration
 
@@ -94,3 +96,11 @@ def test_every_form_gives_the_same_outputs_and_gradients(forms):
         found,
         expected,
     )
+
+
+def test_features_are_extracted_where_blocks_are_computed_again():
+    stages = Stages(Protocol(width=0.25), 4, Forms(rematerialize=True))
+    state = jax.eval_shape(stages.init_network, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((9, 32, 32, 3), jnp.uint8)
+    rows = jax.ShapeDtypeStruct((2, 4), jnp.int32)
+    assert jax.eval_shape(stages.extract, state, images, rows, 2).shape == (8, 256)

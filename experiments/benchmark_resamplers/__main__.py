@@ -49,8 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def benchmark(options: Options, device: dict[str, str], origin: list[str]) -> int:
-    """Measures what the options name and writes the document."""
-    turns = []
+    """Measures what the options name. Writes the document after every case."""
+    turns: list[Turn] = []
+
+    def write() -> tuple[str, list[str]]:
+        frame = report.summarize(turns)
+        parts, wrong = ["# Resamplers", report.table(frame)], report.list_wrong(frame)
+        notes = report.notes(frame, options.rounds, options.scale)
+        return document.write(options.output, "resamplers", parts, notes, origin, frame), wrong
+
     with tempfile.TemporaryDirectory(prefix="twostage_jax-benchmark-") as folder:
         for kind in dict.fromkeys(options.cases):
             data = Path(folder) / ("images" if kind == "plans" else kind)
@@ -61,10 +68,7 @@ def benchmark(options: Options, device: dict[str, str], origin: list[str]) -> in
             for jobs in work.list_jobs(kind, device["platform"]):
                 for number, job in alternate(jobs, options.rounds):
                     turns.append(take_turn(job, data, number))
-    frame = report.summarize(turns)
-    parts, wrong = ["# Resamplers", report.table(frame)], report.list_wrong(frame)
-    notes = report.notes(frame, options.rounds, options.scale)
-    text = document.write(options.output, "resamplers", parts, notes, origin, frame)
+                text, wrong = write()  # an interrupted run keeps its finished cases
     print(text, *wrong, f"written to {options.output}", sep="\n")
     return 1 if wrong else 0
 

@@ -66,12 +66,16 @@ def provenance(command: str, packages: Sequence[str]) -> list[str]:
         processor = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())[1]
     except (OSError, TypeError):  # not Linux, or a processor without a name
         processor = platform.processor() or platform.machine()
-    command = re.sub(r"[^\s='\"]*/(?=[^\s/'\"])", "", command)
     return [
-        f"Command: `{command}`",
+        f"Command: `{without_folders(command)}`",
         f"Versions: {', '.join(versions)}",
         f"Machine: {os.cpu_count()} cores of {processor}",
     ]
+
+
+def without_folders(command: str) -> str:
+    """A command line whose paths are cut down to their last names."""
+    return re.sub(r"[^\s='\"]*/(?=[^\s/'\"])", "", command)
 
 
 def write(

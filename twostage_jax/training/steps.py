@@ -231,9 +231,10 @@ class Stages:
         steps: Int[Array, ""] | int,
     ) -> Float[Array, "rows f"]:
         """Features of rows of the images, batch norm in inference mode, of `steps` batches."""
-        model: Network = nnx.merge(self.network_graph, state.params, state.stats)
 
         def add_batch(step, table):
+            # Inside the loop: blocks that are computed again write what they read.
+            model: Network = nnx.merge(self.network_graph, state.params, state.stats, copy=True)
             batch = model.features(images[rows[step]].astype(jnp.float32))
             return jax.lax.dynamic_update_index_in_dim(table, batch, step, 0)
 
