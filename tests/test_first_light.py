@@ -21,7 +21,7 @@ from experiments.first_light.__main__ import main
 from experiments.first_light.children import GRACE, Ended, run_child
 from experiments.first_light.options import Options
 from experiments.first_light.steps import STEPS, Step
-from twostage_jax.models.layers import Forms, fastest_forms
+from twostage_jax.models.forms import Forms, fastest_forms
 
 pytestmark = pytest.mark.integration
 

@@ -1,5 +1,6 @@
 """Every form of computation of the layers gives the same outputs and gradients."""
 
+import re
 from functools import cache
 
 import jax
@@ -17,11 +18,11 @@ from twostage_jax.training.steps import Stages
 
 pytestmark = pytest.mark.integration
 
-# Each form, and what stands in its program alone.
+# Each form, and a pattern that its program alone has.
 OTHERS = {
     Forms(depthwise="shifts_autodiff", stem="convolution"): "feature_group_count=1",
     Forms(depthwise="convolution", rematerialize=True): "feature_group_count=8",
-    FASTEST["gpu"]: "optimization_barrier",
+    FASTEST["gpu"]: r"\w+:f32\[8\] \w+:f32\[8\] = reduce\[",  # two sums at once
     FASTEST["tpu"]: "custom_vmap",
     Forms(kernel=True): "pallas_call",
 }
@@ -87,10 +88,11 @@ def test_every_form_gives_the_same_outputs_and_gradients(forms):
     own_program, expected = outputs(Forms())
     program, found = outputs(forms)
     for text, asked in ((OTHERS[forms], True), ("remat", forms.rematerialize)):
-        assert (text in program) == asked
-        assert text not in own_program
-    assert "scan[" in own_program  # a part of the shifts' own derivative, on a CPU
-    assert "scan[" not in program
+        assert bool(re.search(text, program)) == asked
+        assert not re.search(text, own_program)
+    # A part of the shifts' own derivative, on a CPU.
+    assert "scan[" in own_program
+    assert ("scan[" in program) == (forms.depthwise == "shifts")
     jax.tree.map(
         lambda found, expected: np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4),
         found,

@@ -23,7 +23,7 @@ import pandas as pd
 
 from experiments.benchmarks import document
 from experiments.first_light import part
-from twostage_jax.models.layers import Forms, fastest_forms
+from twostage_jax.models.forms import Forms, fastest_forms
 from twostage_jax.resampling.plan import DevicePlan
 from twostage_jax.training.lifting import Lifted, replicate
 from twostage_jax.training.protocol import PRECISIONS, Protocol

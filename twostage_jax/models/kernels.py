@@ -169,7 +169,7 @@ def _call(
     rows: int,
     channels: int,
     *arrays: Any,
-) -> list[Array]:
+) -> Sequence[Array]:
     """Runs a kernel over all tiles.
 
     Returns:

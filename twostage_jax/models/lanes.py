@@ -24,11 +24,11 @@ from twostage_jax.models import norms
 LANES = 128
 
 
-def _side_by_side(x: Float[Array, "m *any c"]) -> Float[Array, "*any m*c"]:
+def _side_by_side(x: Float[Array, "m *any c"]) -> Float[Array, "*any mc"]:
     return jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1)
 
 
-def _apart(x: Float[Array, "*any m*c"], members: int) -> Float[Array, "m *any c"]:
+def _apart(x: Float[Array, "*any mc"], members: int) -> Float[Array, "m *any c"]:
     return jnp.moveaxis(x.reshape(*x.shape[:-1], members, -1), -2, 0)
 
 
@@ -110,8 +110,8 @@ def _convolve(
 
 
 def _convolve_members(
-    window: Window, x: Float[Array, "b h w m*c"], kernels: Float[Array, "m i j c o"]
-) -> Float[Array, "b p q m*o"]:
+    window: Window, x: Float[Array, "b h w mc"], kernels: Float[Array, "m i j c o"]
+) -> Float[Array, "b p q mo"]:
     """Convolves the channels of each member with its own kernel."""
     members, i, j, c, o = kernels.shape
     size = _members_per_group(members, c)
@@ -177,9 +177,14 @@ _TRAINING = {
     )
     for relu6 in (False, True)
 }
-_INFERENCE = {
-    relu6: channelwise(partial(norms.apply_statistics, relu6=relu6)) for relu6 in (False, True)
-}
+
+
+def _by_statistics(relu6: bool) -> Callable:
+    apply = partial(norms.apply_statistics, relu6=relu6)
+    return _with_derivative(channelwise(apply), channelwise(_pull(apply)))
+
+
+_INFERENCE = {relu6: _by_statistics(relu6) for relu6 in (False, True)}
 
 
 def _normalize(x, norm, share, relu6):

@@ -253,7 +253,7 @@ def _in_rows(x: Float[Array, "*b c"]) -> Float[Array, "rows c"]:
     return x.reshape(-1, x.shape[-1])
 
 
-def _sum_pair(one: Array, other: Array, axis: int) -> Pair:
+def _sum_pair(one: Array, other: Array, axis: int) -> tuple[Array, Array]:
     """Two sums as one reduction, so that what both are made of is read once."""
     zero = jnp.zeros((), jnp.float32)
     first, second = jax.lax.reduce(
