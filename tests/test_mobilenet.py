@@ -51,7 +51,14 @@ def pair(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("width", "size"), [(0.25, 97), (0.25, 150), (0.25, 224), (0.75, 150), (0.75, 224)]
+    ("width", "size"),
+    [
+        (0.25, 97),
+        (0.25, 150),
+        pytest.param(0.25, 224, marks=pytest.mark.slow),
+        pytest.param(0.75, 150, marks=pytest.mark.slow),
+        (0.75, 224),
+    ],
 )
 def test_agrees_with_keras(pair, width, size):
     keras_models.assert_agrees(*pair(width), WEIGHTS, pictures(4, size))

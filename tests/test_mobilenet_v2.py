@@ -42,7 +42,7 @@ def make_pair(folder: Path, width: float, size: int) -> tuple[keras.Model, Mobil
 @pytest.mark.parametrize(
     ("width", "size"),
     [
-        (0.35, 96),
+        pytest.param(0.35, 96, marks=pytest.mark.slow),
         (0.35, 97),
         pytest.param(0.35, 150, marks=pytest.mark.slow),
         pytest.param(1.0, 97, marks=pytest.mark.slow),
@@ -53,6 +53,7 @@ def test_agrees_with_keras(tmp_path, width, size):
     keras_models.assert_agrees(reference, model, WEIGHTS, keras_models.pictures(4, size))
 
 
+@pytest.mark.slow
 def test_gradients_agree_with_keras(tmp_path):
     """A bias after a projection has no effect: the batch norms that follow subtract it again."""
     pair = make_pair(tmp_path, 0.35, 65)
