@@ -194,4 +194,4 @@ def compare(case: Case, x: Shaped[np.ndarray, "n *shape"], y: Int[np.ndarray, " 
         scale = np.maximum(np.abs(flat[plan.base]), np.abs(flat[plan.neighbor]))
         zeros = np.where(difference > 0, np.inf, 0.0)
         difference = np.divide(difference, scale, out=zeros, where=scale > 0)
-    return row | {"same_rows": True, "exact": exact, "difference": float(difference.max())}
+    return row | {"same_rows": True, "exact": exact, "difference": float(difference.max(initial=0))}

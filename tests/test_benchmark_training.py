@@ -15,7 +15,7 @@ from experiments.benchmark_training.cases import KERAS, OURS, TORCH, Job, Option
 from experiments.benchmark_training.session import Measured
 from experiments.benchmarks import document, options, turns
 from experiments.benchmarks.turns import Answer, Worker, WorkerError
-from twostage_jax.models.forms import Forms
+from twostage_jax.models.forms import fastest_forms
 from twostage_jax.models.mobilenet_v1 import MobileNet
 
 pytestmark = pytest.mark.integration
@@ -132,14 +132,18 @@ def test_jobs_follow_the_device_and_what_is_installed(monkeypatch):
     assert len(cases.missing_peers(Options())) == 3
 
 
-@pytest.mark.parametrize(("platform", "precisions"), [("cpu", 0), ("gpu", 2)])
-def test_ablation_changes_one_choice_at_a_time(platform, precisions):
+@pytest.mark.parametrize(
+    ("platform", "forms", "precisions"), [("cpu", 4, 0), ("gpu", 7, 2), ("tpu", 6, 2)]
+)
+def test_ablation_changes_one_choice_at_a_time(platform, forms, precisions):
     first, *others = cases.list_ablated(OWN, platform)
     assert first == OWN
-    assert len({*others}) == len(others) == 4 + precisions
+    assert len({*others}) == len(others) == forms + precisions
+    fastest = vars(fastest_forms(platform))
     for job in others:
-        changed = [vars(job.forms)[name] != value for name, value in vars(Forms()).items()]
-        assert sum(changed) + (job.precision != OWN.precision) == 1
+        different = [name for name, form in job.changed if fastest[name] != form]
+        assert len(different) == len(job.changed)
+        assert len(different) + (job.precision != OWN.precision) == 1
 
 
 def measured(*rates: float, failure: str = "") -> Measured:
@@ -153,7 +157,7 @@ def test_rates_are_divided_by_the_fastest_peers_and_by_the_first_of_ablation():
         EAGER: measured(5.0),
         KERAS_TF: measured(10.0),
         product: measured(20.0),
-        product._replace(forms=Forms(stem="convolution")): measured(30.0),
+        product._replace(changed=(("stem", "convolution"),)): measured(30.0),
         product._replace(members=3): Measured(failure=turns.OUT_OF_MEMORY),
     }
     frame = report.summarize(found, 8, {"float32": 1e12})

@@ -5,11 +5,19 @@ from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 from experiments.benchmarks import options as common
-from twostage_jax.models.forms import Forms
 from twostage_jax.support.errors import InputError
 from twostage_jax.training.protocol import PRECISIONS
 
 OURS, TORCH, KERAS = "twostage_jax", "PyTorch", "Keras"
+
+# Choices of `forms.Forms` that ablation changes, one at a time, from the fastest of the platform.
+_EVERYWHERE = ("depthwise", "convolution"), ("stem", "convolution"), ("rematerialize", True)
+_BY_PARTS = ("pointwise", "product"), ("norm", "parts")
+_ABLATED = {
+    "cpu": (("depthwise", "shifts_autodiff"), *_EVERYWHERE),
+    "gpu": (("depthwise", "shifts_autodiff"), *_EVERYWHERE, *_BY_PARTS, ("kernel", True)),
+    "tpu": (("depthwise", "shifts"), *_EVERYWHERE, *_BY_PARTS),
+}
 
 
 class Size(NamedTuple):
@@ -71,7 +79,7 @@ class Job(NamedTuple):
     """What one engine does in one case, a task (training, ablation) at a size.
 
     `members` networks are trained together. `variant` is a peer's: eager, compiled, or Keras's
-    backend; `forms` are those of our layers.
+    backend; `changed` are the forms of our layers that are not the fastest of the platform.
     """
 
     task: str
@@ -80,7 +88,7 @@ class Job(NamedTuple):
     precision: str
     members: int = 1
     variant: str = ""
-    forms: Forms = Forms()
+    changed: tuple[tuple[str, str | bool], ...] = ()
 
     @property
     def case(self) -> str:
@@ -89,9 +97,8 @@ class Job(NamedTuple):
 
     @property
     def engine(self) -> str:
-        """As printed: the library, its variant, and the forms that are not the default."""
-        default = vars(Forms())
-        changed = [f"{k}={v}" for k, v in vars(self.forms).items() if v != default[k]]
+        """As printed: the library, its variant, and the forms that are changed."""
+        changed = [f"{name}={form}" for name, form in self.changed]
         return ", ".join(filter(None, (self.library, self.variant, *changed)))
 
     def __str__(self) -> str:
@@ -117,10 +124,8 @@ def list_ablated(product: Job, platform: str) -> list[Job]:
 
     Precisions are compared on accelerators: a CPU has no faster products.
     """
-    forms = [Forms(depthwise="shifts_autodiff"), Forms(depthwise="convolution")]
-    forms += [Forms(stem="convolution"), Forms(rematerialize=True)]
     others = [p for p in PRECISIONS if p != product.precision and platform != "cpu"]
-    changed = [product._replace(forms=each) for each in forms]
+    changed = [product._replace(changed=(each,)) for each in _ABLATED[platform]]
     return [product, *changed, *(product._replace(precision=each) for each in others)]
 
 

@@ -1,5 +1,6 @@
 """The work of this package: training as a study does it."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ from jaxtyping import Int, UInt8
 
 from experiments.benchmark_training.cases import Job
 from experiments.benchmark_training.work import Work
+from twostage_jax.models.forms import fastest_forms
 from twostage_jax.resampling.plan import DevicePlan
 from twostage_jax.training.lifting import Lifted, replicate
 from twostage_jax.training.protocol import Protocol
@@ -21,7 +23,8 @@ def prepare(job: Job, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarr
     """Puts the data of a job on the device. The first call compiles."""
     members = job.members
     protocol = Protocol(width=job.size.width, precision=job.precision)
-    stages = Stages(protocol, int(labels.max()) + 1, job.forms)
+    forms = dataclasses.replace(fastest_forms(jax.default_backend()), **dict(job.changed))
+    stages = Stages(protocol, int(labels.max()) + 1, forms)
     program = Lifted(stages.train_network)
     network = jax.jit(stages.init_network)(jax.random.key(protocol.seed))
     zero = np.zeros(members, np.float32)
