@@ -42,7 +42,7 @@ def describe() -> dict[str, str]:
         "device memory that JAX may use": document.size(limit),
         "XLA": " ".join(devices[0].client.platform_version.split()),
         "driver": find_driver(),
-        "cores": f"{os.cpu_count()}, of which {_usable_cores()} for this process",
+        "cores": f"{os.cpu_count()}; this process may use {_usable_cores()}",
         "memory": document.size(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{name} {v}" for name in _PACKAGES if (v := _version(name))),

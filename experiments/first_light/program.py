@@ -91,7 +91,7 @@ class FirstLight:
         return document.without_folders(command)
 
     def _run(self, step: Step, seconds: float, refused: str) -> Row:
-        """Runs a step for at most so many seconds, unless there is a reason not to."""
+        """Runs a step for at most `seconds`, unless there is a reason not to."""
         command, folder = self._command(step), self._options.output / step.name
         if refused:
             return Row(step.name, summary.IMPOSSIBLE, refused, 0, "", command)

@@ -14,19 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
+from twostage_jax.models.convolution import convolve, window_of
+
 
 def shifts(x: Float[Array, "b h w c"], stride: int) -> list[Float[Array, "b i j c"]]:
     """Returns the nine views of `x` that a 3 x 3 kernel multiplies, in row-major kernel order.
 
-    The padding is that of Keras's blocks: stride 1 pads one pixel on each side, stride 2 one pixel
-    at the end. "same" padding would turn 75 pixels into 38; this turns them into 37.
+    The padding is that of `convolution.window_of`.
     """
     return _views(_padded(x, stride), stride)
 
 
 def _padded(x: Array, stride: int) -> Array:
-    before = 1 if stride == 1 else 0
-    return _stored(jnp.pad(x, ((0, 0), (before, 1), (before, 1), (0, 0))))
+    _, *edges = window_of(stride)
+    return _stored(jnp.pad(x, ((0, 0), edges, edges, (0, 0))))
 
 
 def _views(padded: Float[Array, "*b h w c"], stride: int) -> list[Float[Array, "*b i j c"]]:
@@ -58,20 +59,11 @@ def multiply_shifts(
     return _multiply_add(shifts(x, stride), taps)
 
 
-def convolve(
+def convolve_groups(
     x: Float[Array, "b h w c"], taps: Float[Array, "9 c"], stride: int
 ) -> Float[Array, "b i j c"]:
     """Computes `depthwise` by XLA's grouped convolution."""
-    channels = x.shape[-1]
-    edges = (1 if stride == 1 else 0, 1)
-    return jax.lax.conv_general_dilated(
-        x,
-        taps.reshape(3, 3, 1, channels),
-        (stride, stride),
-        (edges, edges),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=channels,
-    )
+    return convolve(x, taps.reshape(3, 3, 1, -1), window_of(stride))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -91,7 +83,7 @@ def _forward(x, taps, stride):
 
 def _backward(stride, kept, gradient):
     x, taps = kept
-    before = 1 if stride == 1 else 0
+    before = window_of(stride).before
     # The transposed convolution: the gradient's pixels, `stride` apart, times the reversed kernel.
     # With these edges, pixel p of the input reads pixels p to p + 2 of the padded gradient.
     edges = [

@@ -2,48 +2,36 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from twostage_jax.models import depthwise, lanes, norms, pointwise
+from twostage_jax.models.convolution import convolve, window_of
 from twostage_jax.models.norms import NormForm
 
 Form = Callable[..., Any]
 
 
 def _stem_of_patches(
-    x: Float[Array, "b h w 3"], kernel: Float[Array, "27 c"]
+    product: Form, x: Float[Array, "b h w 3"], kernel: Float[Array, "27 c"]
 ) -> Float[Array, "b i j c"]:
-    return pointwise.product(jnp.concatenate(depthwise.shifts(x, stride=2), axis=-1), kernel)
-
-
-def _stem_by_sample(
-    x: Float[Array, "b h w 3"], kernel: Float[Array, "27 c"]
-) -> Float[Array, "b i j c"]:
-    patches = jnp.concatenate(depthwise.shifts(x, stride=2), axis=-1)
-    return pointwise.product_by_sample(patches, kernel)
+    return product(jnp.concatenate(depthwise.shifts(x, stride=2), axis=-1), kernel)
 
 
 def _stem_convolution(
     x: Float[Array, "b h w 3"], kernel: Float[Array, "27 c"]
 ) -> Float[Array, "b i j c"]:
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel.reshape(3, 3, 3, -1),
-        (2, 2),
-        ((0, 1), (0, 1)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    return convolve(x, kernel.reshape(3, 3, 3, -1), window_of(2))
 
 
 # The forms of each layer, by the names in `Forms`.
 DEPTHWISE: dict[str, Form] = {
     "shifts": depthwise.depthwise,
     "shifts_autodiff": depthwise.multiply_shifts,
-    "convolution": depthwise.convolve,
+    "convolution": depthwise.convolve_groups,
     "lanes": lanes.depthwise,
 }
 POINTWISE: dict[str, Form] = {
@@ -52,8 +40,8 @@ POINTWISE: dict[str, Form] = {
     "lanes": lanes.pointwise,
 }
 STEM: dict[str, Form] = {
-    "patches": _stem_of_patches,
-    "by_sample": _stem_by_sample,
+    "patches": partial(_stem_of_patches, pointwise.product),
+    "by_sample": partial(_stem_of_patches, pointwise.product_by_sample),
     "convolution": _stem_convolution,
     "lanes": lanes.stem,
 }

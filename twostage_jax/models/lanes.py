@@ -12,7 +12,7 @@ of shifted multiply-adds under the usual rule.
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
 from twostage_jax.models import norms
+from twostage_jax.models.convolution import Window, convolve, window_of
 
 LANES = 128
 
@@ -44,8 +45,8 @@ def _all_members(members: int, batched: Any, arguments: Any) -> Any:
 def channelwise(function: Callable) -> Callable:
     """Gives a function that treats each channel by itself the rule for many networks.
 
-    Channels are the last axis of every argument and of every result. What it returns can be
-    differentiated within `_with_derivative` only.
+    Channels are the last axis of every argument and of every result. What it returns has no
+    derivative: `_with_derivative` or `norms.keeping_the_input` gives one.
     """
     lifted = custom_vmap(function)
 
@@ -87,30 +88,8 @@ def _members_per_group(members: int, channels: int) -> int:
     return max(size for size in divisors if size * channels <= max(LANES, channels))
 
 
-class Window(NamedTuple):
-    """How a kernel moves over an image: pixels per step, and pixels of padding at both ends."""
-
-    stride: int = 1
-    before: int = 0
-    after: int = 0
-
-
-def _convolve(
-    window: Window, x: Float[Array, "b h w c"], kernel: Float[Array, "i j g o"]
-) -> Float[Array, "b p q o"]:
-    """A convolution of groups of as many channels as the kernel has inputs."""
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (window.stride, window.stride),
-        [(window.before, window.after)] * 2,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1] // kernel.shape[-2],
-    )
-
-
 def _convolve_members(
-    window: Window, x: Float[Array, "b h w mc"], kernels: Float[Array, "m i j c o"]
+    x: Float[Array, "b h w mc"], kernels: Float[Array, "m i j c o"], window: Window
 ) -> Float[Array, "b p q mo"]:
     """Convolves the channels of each member with its own kernel."""
     members, i, j, c, o = kernels.shape
@@ -120,13 +99,13 @@ def _convolve_members(
         kernels.reshape(members // size, size, i, j, c, o),
         jnp.eye(size, dtype=kernels.dtype),
     )
-    return _convolve(window, x, diagonal.reshape(i, j, size * c, members * o))
+    return convolve(x, diagonal.reshape(i, j, size * c, members * o), window)
 
 
 @cache
 def _mixing_channels(window: Window) -> Callable:
     """A convolution over all channels of a network, with its rule for members and derivative."""
-    one, many = partial(_convolve, window), partial(_convolve_members, window)
+    one, many = partial(convolve, window=window), partial(_convolve_members, window=window)
     forward, backward = custom_vmap(one), custom_vmap(_pull(one))
 
     @forward.def_vmap
@@ -147,17 +126,17 @@ def _mixing_channels(window: Window) -> Callable:
 def _each_channel(window: Window) -> Callable:
     """A convolution of each channel by itself, likewise."""
 
-    def convolve(x, taps):
-        return _convolve(window, x, taps.reshape(3, 3, 1, -1))
+    def of_channels(x, taps):
+        return convolve(x, taps.reshape(3, 3, 1, -1), window)
 
-    return _with_derivative(channelwise(convolve), channelwise(_pull(convolve)))
+    return _with_derivative(channelwise(of_channels), channelwise(_pull(of_channels)))
 
 
 def depthwise(
     x: Float[Array, "b h w c"], taps: Float[Array, "9 c"], stride: int
 ) -> Float[Array, "b i j c"]:
-    """Computes a depthwise 3 x 3 convolution, padded as `depthwise.shifts` does."""
-    return _each_channel(Window(stride, 1 if stride == 1 else 0, 1))(x, taps)
+    """Computes a depthwise 3 x 3 convolution, padded as `window_of` says."""
+    return _each_channel(window_of(stride))(x, taps)
 
 
 def pointwise(x: Float[Array, "b h w c"], kernel: Float[Array, "c o"]) -> Float[Array, "b h w o"]:
@@ -167,7 +146,7 @@ def pointwise(x: Float[Array, "b h w c"], kernel: Float[Array, "c o"]) -> Float[
 
 def stem(x: Float[Array, "b h w 3"], kernel: Float[Array, "27 c"]) -> Float[Array, "b i j c"]:
     """Computes a 3 x 3 convolution of stride 2; pads by one pixel at the end."""
-    return _mixing_channels(Window(2, 0, 1))(x, kernel.reshape(3, 3, 3, -1))
+    return _mixing_channels(window_of(2))(x, kernel.reshape(3, 3, 3, -1))
 
 
 _TRAINING = {

@@ -124,6 +124,12 @@ def _moments_backward(kept, gradients):
 moments.defvjp(_moments_forward, _moments_backward)
 
 
+def mean_and_variance(sums: Pair, about: Float32[Array, " c"]) -> Pair:
+    """From the weighted means of activations and of their squares about `about`."""
+    mean, square = sums
+    return mean, jnp.maximum(square - (mean - about) ** 2, 0)
+
+
 def apply_statistics(
     x: Float[Array, "b h w c"],
     norm: Norm,
@@ -139,8 +145,7 @@ def apply_statistics(
 
 
 def _by_parts(x, norm, share, relu6):
-    mean, square = moments(x, norm.about, share)
-    var = jnp.maximum(square - (mean - norm.about) ** 2, 0)
+    mean, var = mean_and_variance(moments(x, norm.about, share), norm.about)
     return apply_statistics(x, norm, mean, var, relu6), mean, var
 
 
@@ -150,8 +155,7 @@ BY_PARTS = NormForm(_by_parts, apply_statistics)
 
 def statistics_of(sums: Pair, norm: Norm) -> Statistics:
     """From the weighted means of activations and of their squares about `norm.about`."""
-    mean, square = sums
-    var = jnp.maximum(square - (mean - norm.about) ** 2, 0)
+    mean, var = mean_and_variance(sums, norm.about)
     inverse = jax.lax.rsqrt(var + EPSILON)
     factor = norm.scale * inverse
     return Statistics(mean, var, inverse, factor, norm.bias - mean * factor)
