@@ -6,7 +6,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from twostage_jax.study.jobs import Group, image_passes
+from twostage_jax.study.jobs import Group, image_passes, title
 from twostage_jax.study.study import Study
 from twostage_jax.training.trainer import Advance
 
@@ -49,17 +49,10 @@ def run_and_show(
             done += len(group)
             bar.update(task, description=f"{done} of {networks} networks")
             if plain:
-                line = f"{done} of {networks}: {_title(group)}, {seconds:.1f} s"
+                line = f"{done} of {networks}: {title(group)}, {seconds:.1f} s"
                 line += f", {failed} records failed" if failed else ""
                 if trained:
                     rate = trained / (time.perf_counter() - started)
                     line += f"; {rate:,.0f} images/s, {(total - trained) / rate:.0f} s left"
                 console.print(line, markup=False)
             after_group(group)
-
-
-def _title(group: Group) -> str:
-    first, last = (
-        f"{network.partition.title} {network.stage1.title}" for network in (group[0], group[-1])
-    )
-    return first if len(group) == 1 else f"{first} to {last} ({len(group)} networks)"

@@ -113,6 +113,14 @@ def make_groups(networks: Iterable[Network], members: int, batch_size: int) -> l
     return [tuple(group) for groups in alike.values() for group in groups]
 
 
+def title(group: Group) -> str:
+    """What a group is called, for people."""
+    first, last = (
+        f"{network.partition.title} {network.stage1.title}" for network in (group[0], group[-1])
+    )
+    return first if len(group) == 1 else f"{first} to {last} ({len(group)} networks)"
+
+
 def record_keys(networks: Iterable[Network]) -> list[RecordKey]:
     """The keys of all records of some networks, in the order of the paper's tables."""
     return sorted(key for network in networks for key in network.keys)

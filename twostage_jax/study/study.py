@@ -8,15 +8,13 @@ started again.
 
 import hashlib
 import platform
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from twostage_jax import __version__
@@ -24,6 +22,8 @@ from twostage_jax.data.folds import Splitting
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.models.weights import Weights
 from twostage_jax.study.approaches import Approach
+from twostage_jax.study.claims import Claims
+from twostage_jax.study.engine import Engine, LocalEngine, Material, Task
 from twostage_jax.study.figure_data import choose_images, write_figure_data
 from twostage_jax.study.folder import (
     Description,
@@ -35,7 +35,6 @@ from twostage_jax.study.folder import (
     write_description,
     write_record,
 )
-from twostage_jax.study.halving import run_halving
 from twostage_jax.study.jobs import (
     Group,
     Network,
@@ -48,12 +47,10 @@ from twostage_jax.study.jobs import (
     record_keys,
     shown_record,
 )
-from twostage_jax.study.litter import lock_path, remove_litter, warn_of_holder
-from twostage_jax.study.plans import Plans
+from twostage_jax.study.litter import remove_litter
 from twostage_jax.study.record import Record, known_prior
-from twostage_jax.study.run import Provenance, correct, run_group
+from twostage_jax.study.run import GroupResult, Provenance, correct
 from twostage_jax.support.errors import InputError
-from twostage_jax.support.files import FileLock
 from twostage_jax.training.protocol import Protocol, complete_settings
 from twostage_jax.training.trainer import Advance, Progress, Trainer
 
@@ -116,8 +113,8 @@ class Study:
         self.protocol = protocol
         self.scope = scope
         self.folder = StudyFolder(output)
-        self.plans = Plans(image_set, protocol, splitting)
-        self._weights = weights
+        self.material = Material(image_set, protocol, splitting, weights)
+        self.plans = self.material.make_plans()
         self._checkpoints = checkpoints
         self.settings = {
             "dataset": dataset,
@@ -143,8 +140,7 @@ class Study:
     @cached_property
     def trainer(self) -> Trainer:
         """The compiled programs, with the images on the device."""
-        own = self.image_set
-        return Trainer(self.protocol, own.class_counts, own.images, self._weights)
+        return self.material.make_trainer()
 
     def groups(self, members: int) -> list[Group]:
         """The networks in groups of at most `members`."""
@@ -284,9 +280,12 @@ class Study:
         return (int(plan.base[synthetic[0]]), int(plan.neighbor[synthetic[0]]))
 
     def run(
-        self, groups: Sequence[Group], progress: Progress = lambda _: None
+        self,
+        groups: Sequence[Group],
+        progress: Progress = lambda _: None,
+        engine: Engine | None = None,
     ) -> Iterator[GroupDone]:
-        """Trains and records some of the study's groups, one after another.
+        """Trains some of the study's groups and records each as soon as it is done.
 
         A group that another process trains is left until all others are done. It is then taken up
         when that process ends, and counts as done if the process has recorded it.
@@ -295,9 +294,10 @@ class Study:
         Args:
             groups: of `groups`.
             progress: is told how far training is.
+            engine: what trains them; by default this process does.
 
         Raises:
-            InputError: as `check_folder`.
+            InputError: as `check_folder`, or as the engine.
             OSError: a record or a checkpoint cannot be written; what was recorded is kept.
             JaxRuntimeError: the device has too little memory for a single network.
         """
@@ -306,50 +306,35 @@ class Study:
             settings=description.settings,
             settings_hash=description.settings_hash,
             versions=self._versions,
-            device=jax.local_devices()[0].device_kind,
+            device="",
         )
-        left: list[Group] = []
-
-        def run(group: Group, wait: bool) -> int | None:
-            folder = self._checkpoint_folder(group)
-            note = {"study": str(self.folder.path.resolve())}
-            lock = FileLock(lock_path(folder), note | {"records": [*map(str, record_keys(group))]})
-            if not lock.take(wait):
-                warn_of_holder(lock.path, said=bool(left))
-                left.append(group)
-                return None
-            done = False
-            try:
-                failed = self._train_and_record(group, folder, provenance, progress)
-                done = True
-                return failed
-            finally:
-                lock.release(remove=done or not folder.exists())
-
-        for waits in (False, True):
-            for done in run_halving(left if waits else groups, partial(run, wait=waits)):
-                yield GroupDone(*done)
+        task = Task(provenance, shown_record(self.networks))
+        engine = engine or LocalEngine(self.trainer, self.plans)
+        claims = Claims(self.folder, self._checkpoint_folder)
+        try:
+            for claims.wait in (False, True):
+                left, claims.held = claims.held, []
+                todo = left if claims.wait else groups
+                for group, result, seconds in engine.run(task, todo, claims, progress):
+                    self._record(result)
+                    claims.release(group, done=True)
+                    failed = sum(record.status == "failed" for record in result.records)
+                    yield GroupDone(group, failed, seconds)
+                for group in claims.recorded:
+                    progress(Advance(image_passes([group], self.protocol.epochs), resumed=True))
+                    yield GroupDone(group, 0, 0.0)
+                claims.recorded.clear()
+        finally:
+            claims.release_all()
         self.remove_litter()
 
-    def _train_and_record(
-        self, group: Group, folder: Path, provenance: Provenance, progress: Progress
-    ) -> int:
-        """Trains a group, unless another process has just done it; returns how many failed."""
-        if not pending([group], self.folder):
-            progress(Advance(image_passes([group], self.protocol.epochs), resumed=True))
-            return 0
-        shown = shown_record(self.networks)
-        result = run_group(
-            self.trainer, self.plans, group, folder, provenance, shown=shown, progress=progress
-        )
+    def _record(self, result: GroupResult) -> None:
         for record in result.records:
             # A group may be trained again for another of its records.
             if not self.folder.is_done(record.key):
                 write_record(self.folder.records, record)
         if result.features is not None and not self.folder.features.exists():
             write_figure_data(self.folder.path, result.features)
-        shutil.rmtree(folder, ignore_errors=True)
-        return sum(record.status == "failed" for record in result.records)
 
     def remove_litter(self, finished: Sequence[Group] = ()) -> None:
         """Removes what killed processes of this study left, see `litter.remove_litter`.
