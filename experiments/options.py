@@ -13,6 +13,7 @@ import tyro
 from experiments.forecast.devices import devices
 from twostage_jax.commands.approach_list import choose_approaches
 from twostage_jax.commands.device import ACCELERATORS
+from twostage_jax.commands.engines import EngineOptions, require_folder
 from twostage_jax.data.groups import parse_groups
 from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
 from twostage_jax.data.sources import SOURCES, find_source
@@ -26,6 +27,7 @@ from twostage_jax.training.bounds import option_name, require_image_size, requir
 from twostage_jax.training.protocol import Protocol
 
 PROGRAM = "python -m experiments.reproduce"
+CHECKPOINTS = Path("checkpoints")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +92,12 @@ class Options:
     memory; half as many after one that did not fit."""
     output: Path | None = None
     """Folder of records, tables and report. By default results/PRESET-DATA."""
-    checkpoints: Path = Path("checkpoints")
+    checkpoints: Path = CHECKPOINTS
     """Folder of the weights cache, of checkpoints of training in flight and of compiled
     programs."""
+    where: tyro.conf.OmitArgPrefixes[EngineOptions] = dataclasses.field(
+        default_factory=EngineOptions
+    )
     dry_run: bool = False
     """Print what there is to do, what is done and the device memory needed, and stop."""
     target: str | None = None
@@ -207,6 +212,8 @@ def validate(options: Options) -> None:
     Raises:
         InputError: a value is not valid.
     """
+    options.where.require_valid()
+    require_folder(options.checkpoints, "--checkpoints")
     _require_names(options)
     _require_numbers(options)
     if options.groups is not None:

@@ -13,7 +13,8 @@ import jax
 from rich.console import Console
 
 from experiments.forecast.dry_run import require_compiler, stage1_line
-from experiments.options import PROGRAM, Options, chosen, parse
+from experiments.options import CHECKPOINTS, PROGRAM, Options, chosen, parse
+from twostage_jax.cluster.attachment import Cluster
 from twostage_jax.commands.approach_list import print_if_asked
 from twostage_jax.commands.device import (
     fix_numerics,
@@ -21,15 +22,16 @@ from twostage_jax.commands.device import (
     out_of_memory_as_input_error,
     require_batch,
     require_memory,
-    use_accelerator,
 )
 from twostage_jax.commands.ending import run_command
+from twostage_jax.commands.engines import require_shared, start_engine, start_platform
 from twostage_jax.commands.quiet import silence_orbax
 from twostage_jax.commands.studies import AGAIN, INTERRUPTED, plan_work, run_study
 from twostage_jax.data import sources
 from twostage_jax.data.folds import Splitting
 from twostage_jax.data.groups import read_groups
 from twostage_jax.models.backbones import load_weights
+from twostage_jax.study.engine import Engine
 from twostage_jax.study.study import Study
 from twostage_jax.training.bounds import option_name
 
@@ -55,42 +57,52 @@ def start(arguments: Sequence[str]) -> int:
         return 0
     preset, accelerator = chosen(arguments)
     fix_numerics()
-    use_accelerator(accelerator)
-    default = "demo" if jax.default_backend() == "cpu" else "paper"
-    options = parse(arguments, preset or default)
-    keep_programs(options.checkpoints / "compiled")
+    platform, cluster = start_platform(arguments, accelerator, "--accelerator")
+    options = parse(arguments, preset or ("demo" if platform == "cpu" else "paper"))
+    if options.target is not None:
+        require_compiler(options.target)
+    require_shared(cluster, options.checkpoints, named=options.checkpoints != CHECKPOINTS)
+    programs = options.checkpoints / "compiled"
+    keep_programs(programs)
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    announce(console, options, named=preset is not None)
+    announce(console, options, cluster, named=preset is not None)
     with out_of_memory_as_input_error(f"lower --members{AGAIN}"):
-        return reproduce(console, options, shlex.join([*PROGRAM.split(), *arguments]))
+        if cluster is None:
+            require_memory(options.protocol, options.image_size, option_name)
+        study = make_study(options)
+        engines = start_engine(options.where, study, platform, cluster, programs, console.print)
+        with engines as engine:
+            command = shlex.join([*PROGRAM.split(), *arguments])
+            return reproduce(console, options, study, engine, command)
 
 
-def announce(console: Console, options: Options, named: bool) -> None:
+def announce(console: Console, options: Options, cluster: Cluster | None, named: bool) -> None:
     """Prints which preset runs on what, and how to get another."""
     devices = jax.local_devices()
     number = f"{len(devices)} of " if len(devices) > 1 else ""
     where = f"{number}{devices[0].platform} ({devices[0].device_kind})"
+    if cluster is not None:
+        where = f"a Ray cluster of {cluster}"
     other = "paper" if options.preset == "demo" else "demo"
     meaning = {"paper": "the paper's whole study", "demo": "a demonstration in minutes"}[other]
     reason = "" if named else ", the default there"
     console.print(f"preset {options.preset} on {where}{reason}; for {meaning}: --preset {other}")
 
 
-def reproduce(console: Console, options: Options, command: str) -> int:
+def reproduce(
+    console: Console, options: Options, study: Study, engine: Engine, command: str
+) -> int:
     """Runs the study that the options describe, up to its tables and its report."""
-    if options.target is not None:
-        require_compiler(options.target)
-    study = make_study(options)
     members = None if options.members == "auto" else options.members
-    work = plan_work(console, study, members)
+    work = plan_work(console, study, engine, members)
     if options.dry_run:
-        memory = study.trainer.device_memory(max(map(len, work.groups)))
+        memory = engine.device_memory(max(map(len, work.groups)))
         known = "not known here" if memory is None else f"{memory / 2**30:.2f} GiB"
         console.print(f"device memory: {known}")
         if options.target is not None:
             console.print(stage1_line(study, options.target, members))
         return 0
-    absent, _ = run_study(console, study, work, command, test_fold=options.test_fold)
+    absent, _ = run_study(console, study, engine, work, command, test_fold=options.test_fold)
     return 1 if absent else 0
 
 
@@ -101,7 +113,6 @@ def make_study(options: Options) -> Study:
         InputError: images or weights cannot be had, or the options ask for more than data and
             device can hold.
     """
-    require_memory(options.protocol, options.image_size, option_name)
     image_set = sources.find_source(options.dataset)(options.source)
     groups = None if options.groups is None else read_groups(options.groups, image_set)
     protocol, cache = options.protocol, options.checkpoints / "weights"

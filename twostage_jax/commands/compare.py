@@ -10,21 +10,31 @@ from rich.console import Console
 
 from twostage_jax.commands.approach_list import choose_approaches, print_if_asked
 from twostage_jax.commands.device import (
+    ACCELERATORS,
+    fix_numerics,
     keep_programs,
     out_of_memory_as_input_error,
     require_batch,
     require_memory,
 )
 from twostage_jax.commands.ending import run_command
+from twostage_jax.commands.engines import (
+    EngineOptions,
+    require_folder,
+    require_shared,
+    start_engine,
+    start_platform,
+)
 from twostage_jax.commands.options import (
     Reading,
     Training,
     command_line,
     data_name,
+    default_training,
     find_data,
+    named_device,
     parse,
     read_data,
-    start_device,
 )
 from twostage_jax.commands.quiet import silence_orbax
 from twostage_jax.commands.saved_model import Device
@@ -38,17 +48,18 @@ from twostage_jax.models.backbones import load_weights
 from twostage_jax.study.approaches import PAPER
 from twostage_jax.study.jobs import Scope
 from twostage_jax.study.study import Study
-from twostage_jax.support.errors import InputError
+from twostage_jax.support.errors import InputError, require_known
 from twostage_jax.support.files import user_cache, user_path
 from twostage_jax.training.bounds import option_name
 
 PROGRAM = "python -m twostage_jax compare"
 SPLITS = 5
 APPROACHES = (*PAPER, "post_prior")
+_CHECKPOINTS = Path("checkpoints")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(Training, Reading):
+class Options(Training, EngineOptions, Reading):
     """Compares approaches on the classes as they are, by cross-validation.
 
     It makes a page and recommends one. The same command again resumes where it stopped.
@@ -69,7 +80,7 @@ class Options(Training, Reading):
     """Keeps groups, such as patients, together: a regular expression on names, or a CSV file."""
     output: Path | None = None
     """Folder of records, tables and page; by default results/compare-DATA."""
-    checkpoints: Path = Path("checkpoints")
+    checkpoints: Path = _CHECKPOINTS
     """Folder of the checkpoints of training in flight."""
     members: int | None = None
     """Networks at a time; by default what suits the device."""
@@ -100,15 +111,24 @@ def compare(arguments: Sequence[str]) -> int:
     """Reads the options and the images, runs the study, and prints the recommendation."""
     if print_if_asked(arguments):
         return 0
-    options: Options = parse(Options, PROGRAM, arguments, start_device(arguments))
+    fix_numerics()
+    device = require_known("device", named_device(arguments), ACCELERATORS)
+    platform, cluster = start_platform(arguments, device, "--device")
+    options: Options = parse(Options, PROGRAM, arguments, default_training(platform))
     options = _with_paths(options)
-    keep_programs(user_cache() / "compiled")
+    require_shared(cluster, options.checkpoints, named=options.checkpoints != _CHECKPOINTS)
+    programs = user_cache() / "compiled"
+    keep_programs(programs)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     with out_of_memory_as_input_error(f"lower --members{AGAIN}"):
+        if cluster is None:
+            require_memory(options.protocol, options.image_size, option_name)
         study = make_study(console, options)
-        work = plan_work(console, study, options.members)
-        command, fit = command_line(PROGRAM, arguments), fit_command(options)
-        absent, made = run_study(console, study, work, command, fit=fit)
+        engines = start_engine(options, study, platform, cluster, programs, console.print)
+        with engines as engine:
+            work = plan_work(console, study, engine, options.members)
+            command, fit = command_line(PROGRAM, arguments), fit_command(options)
+            absent, made = run_study(console, study, engine, work, command, fit=fit)
     for line in recommendation_lines(made.metrics, made.approaches, fit):
         console.print(line)
     return 1 if absent else 0
@@ -131,6 +151,8 @@ def _with_paths(options: Options) -> Options:
     checkpoints = user_path(options.checkpoints, "--checkpoints")
     if options.members is not None and options.members < 1:
         raise InputError(f"--members {options.members} found, 1 or more expected")
+    require_folder(checkpoints, "--checkpoints")
+    options.require_valid()
     choose_approaches(options.approaches)
     if options.groups is not None:
         parse_groups(options.groups)
@@ -147,7 +169,6 @@ def make_study(console: Console, options: Options) -> Study:
             for more than data and device can hold.
     """
     protocol = options.protocol
-    require_memory(protocol, options.image_size, option_name)
     assert options.output is not None, "see `_with_paths`"
     own_folders = (options.output, options.checkpoints)
     image_set = read_data(options.data, options.image_size, options, own_folders)

@@ -115,13 +115,23 @@ def start_device(arguments: Sequence[str]) -> Training:
     Raises:
         InputError: JAX does not find the device.
     """
+    fix_numerics()
+    if (device := named_device(arguments)) in ACCELERATORS:  # tyro says what is wrong with others
+        use_accelerator(device, option="--device")
+    return default_training(jax.default_backend())
+
+
+def named_device(arguments: Sequence[str]) -> str:
+    """The device that a command line names."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--device", default="auto")
     known, _ = parser.parse_known_args(arguments)
-    fix_numerics()
-    if known.device in ACCELERATORS:  # tyro says what is wrong with others
-        use_accelerator(known.device, option="--device")
-    return ON_CPU if jax.default_backend() == "cpu" else Training()
+    return known.device
+
+
+def default_training(platform: str) -> Training:
+    """The default training on a platform of JAX's."""
+    return ON_CPU if platform == "cpu" else Training()
 
 
 def parse(

@@ -6,19 +6,25 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from twostage_jax.study.engine import Engine
 from twostage_jax.study.jobs import Group, image_passes, title
 from twostage_jax.study.study import Study
 from twostage_jax.training.trainer import Advance
 
 
 def run_and_show(
-    console: Console, study: Study, groups: list[Group], after_group: Callable[[Group], None]
+    console: Console,
+    study: Study,
+    engine: Engine,
+    groups: list[Group],
+    after_group: Callable[[Group], None],
 ) -> None:
     """Runs groups of a study, showing how far they are.
 
     Args:
         console: to write on.
         study: that they belong to.
+        engine: that trains them.
         groups: to run.
         after_group: called with each that is done; a group may be done in parts.
     """
@@ -45,7 +51,7 @@ def run_and_show(
                 speed = trained / (time.perf_counter() - started)
                 bar.update(task, advance=event.images, speed=f"{speed:,.0f} images/s")
 
-        for group, failed, seconds in study.run(groups, advance):
+        for group, failed, seconds in study.run(groups, advance, engine):
             done += len(group)
             bar.update(task, description=f"{done} of {networks} networks")
             if plain:

@@ -10,6 +10,7 @@ from twostage_jax.commands.ending import peak_memory
 from twostage_jax.commands.live_report import LiveReport
 from twostage_jax.commands.progress import run_and_show
 from twostage_jax.evaluation import paper, tables
+from twostage_jax.study.engine import Engine
 from twostage_jax.study.folder import read_records
 from twostage_jax.study.jobs import Group, image_passes, record_keys
 from twostage_jax.study.study import Study
@@ -30,18 +31,19 @@ class Work(NamedTuple):
     waiting: list[Group]
 
 
-def plan_work(console: Console, study: Study, members: int | None) -> Work:
+def plan_work(console: Console, study: Study, engine: Engine, members: int | None) -> Work:
     """Prints what there is to do, and writes nothing.
 
     Args:
         console: to write on.
         study: to run.
+        engine: that is to train.
         members: networks trained at a time; None for as many as suit the device.
 
     Raises:
         InputError: the study's folder holds another one, or nothing is in scope.
     """
-    groups = study.groups(members or study.trainer.members_that_fit())
+    groups = study.groups(members or engine.members_that_fit())
     console.print(f"images: {study.image_set!r}")
     study.check_folder()
     waiting = study.pending(groups)
@@ -57,6 +59,7 @@ def plan_work(console: Console, study: Study, members: int | None) -> Work:
 def run_study(
     console: Console,
     study: Study,
+    engine: Engine,
     work: Work,
     command: str,
     *,
@@ -68,6 +71,7 @@ def run_study(
     Args:
         console: to write on.
         study: they belong to.
+        engine: that trains them.
         work: as `plan_work` returns it.
         command: that works on the study, kept for the reader.
         test_fold: to score, see `tables.make_tables`.
@@ -83,7 +87,7 @@ def run_study(
     study.open(command, fit)
     started = time.perf_counter()
     report = LiveReport(study.folder.path, partial(console.print, style="bold red"))
-    run_and_show(console, study, work.waiting, lambda _: report.update())
+    run_and_show(console, study, engine, work.waiting, lambda _: report.update())
     made = _write_tables(console, study, test_fold)
     page = report.draw()
     console.print(

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -78,6 +78,7 @@ class Ended(NamedTuple):
     seconds: float
 
 
+@runtime_checkable
 class Engine(Protocol):
     """What trains the groups of a study."""
 
@@ -151,7 +152,10 @@ def device_name() -> str:
     both agree.
     """
     device = jax.local_devices()[0]
-    return f"cpu, {threads()} threads" if device.platform == "cpu" else device.device_kind
+    if device.platform != "cpu":
+        return device.device_kind
+    number = threads()
+    return f"cpu, {number} thread{'s' * (number > 1)}"
 
 
 def threads() -> int:

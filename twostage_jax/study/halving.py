@@ -37,15 +37,25 @@ def run_halving(
         try:
             result = run(group)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) or len(group) == 1:
+            if not out_of_memory(error) or len(group) == 1:
                 raise
             most = len(group) // 2
-            warnings.warn(
-                f"the device has too little memory for {len(group)} networks at a time; "
-                f"the study goes on with {most} (--members {most} starts with as many)",
-                stacklevel=2,
-            )
+            warn_of_halving(len(group), most)
             waiting.insert(0, group)
             continue
         if result is not None:
             yield group, result, time.perf_counter() - started
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that a device has too little memory."""
+    return "RESOURCE_EXHAUSTED" in str(error)
+
+
+def warn_of_halving(members: int, most: int) -> None:
+    """Warns that so many members did not fit, and at most so many are tried from now on."""
+    warnings.warn(
+        f"the device has too little memory for {members} networks at a time; "
+        f"the study goes on with {most} (--members {most} starts with as many)",
+        stacklevel=3,
+    )

@@ -1,8 +1,10 @@
 """Running a group of networks: from plans to records, without a look at the study's folder."""
 
 import dataclasses
+import platform
 from collections.abc import Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -11,6 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
+from twostage_jax import __version__
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.study.approaches import Approach, Stage2
 from twostage_jax.study.corrections import CORRECTIONS
@@ -20,6 +23,14 @@ from twostage_jax.study.plans import Plans
 from twostage_jax.study.record import Record, RecordKey, failed_record, known_prior
 from twostage_jax.study.stage2 import tune_heads
 from twostage_jax.training.trainer import Progress, Trained, Trainer
+
+_VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+
+
+def versions() -> dict[str, str]:
+    """The versions of what records depend on, as installed here."""
+    found = {name: version(name) for name in _VERSIONED}
+    return found | {"python": platform.python_version(), "twostage_jax": __version__}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +108,7 @@ def run_group(
     trainer: Trainer,
     plans: Plans,
     group: Group,
-    checkpoints: Path,
+    checkpoints: Path | None,
     provenance: Provenance,
     *,
     shown: RecordKey | None = None,
@@ -112,7 +123,8 @@ def run_group(
         trainer: the compiled programs.
         plans: of the same image set and protocol.
         group: networks that train at once.
-        checkpoints: folder for the checkpoints of this group; training resumes from the last.
+        checkpoints: folder for the checkpoints of this group; training resumes from the last. None
+            writes none.
         provenance: for the records.
         shown: the record whose features a report is to show; None for none.
         progress: is told how far training is.
@@ -155,6 +167,17 @@ def run_group(
     return GroupResult(records, features)
 
 
+def failed_group(plans: Plans, group: Group, provenance: Provenance, reason: str) -> GroupResult:
+    """What a group leaves that cannot be run: a failed record of every approach."""
+    common = vars(provenance)
+    records = [
+        failed_record(key, reason, class_counts=plans.class_counts(network.partition), **common)
+        for network in group
+        for key in network.keys
+    ]
+    return GroupResult(records)
+
+
 def _sharing_heads(network: Network) -> list[tuple[Approach, ...]]:
     """The approaches of a network that have a stage 2; those that share a head together."""
     sharing: dict[str, list[Approach]] = {}
@@ -165,7 +188,7 @@ def _sharing_heads(network: Network) -> list[tuple[Approach, ...]]:
 
 
 def _train_networks(
-    trainer: Trainer, plans: Plans, group: Group, checkpoints: Path, progress: Progress
+    trainer: Trainer, plans: Plans, group: Group, checkpoints: Path | None, progress: Progress
 ) -> Networks:
     """Stage 1, and what the networks make of the images that are needed later."""
     objective = group[0].stage1.objective  # equal for the group, see `jobs.make_groups`

@@ -7,17 +7,14 @@ started again.
 """
 
 import hashlib
-import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from twostage_jax import __version__
 from twostage_jax.data.folds import Splitting
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.models.weights import Weights
@@ -49,12 +46,10 @@ from twostage_jax.study.jobs import (
 )
 from twostage_jax.study.litter import remove_litter
 from twostage_jax.study.record import Record, known_prior
-from twostage_jax.study.run import GroupResult, Provenance, correct
+from twostage_jax.study.run import GroupResult, Provenance, correct, versions
 from twostage_jax.support.errors import InputError
 from twostage_jax.training.protocol import Protocol, complete_settings
 from twostage_jax.training.trainer import Advance, Progress, Trainer
-
-_VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 
 
 def _differences(there: dict, here: dict) -> list[str]:
@@ -125,8 +120,7 @@ class Study:
             **protocol.to_settings(),
             **splitting.to_settings(),
         }
-        self._versions = {name: version(name) for name in _VERSIONED}
-        self._versions |= {"python": platform.python_version(), "twostage_jax": __version__}
+        self._versions = versions()
 
     @cached_property
     def networks(self) -> list[Network]:

@@ -1,0 +1,183 @@
+"""Attaching to a cluster: the address, its nodes and what is installed on them."""
+
+import importlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twostage_jax.cluster.machines import (
+    Machine,
+    describe,
+    different_versions,
+    find_platform,
+    reachable,
+    this_machine,
+)
+from twostage_jax.support.errors import InputError
+
+CONNECT = 30.0  # seconds
+_SURVEY = 120.0  # seconds; a process starts on each node
+
+
+def import_ray() -> Any:
+    """Ray, which only this engine needs.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    # Ray prints pages of its own logs about every worker that is lost, which we say in a line.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise InputError(
+            f"--engine ray needs Ray, which cannot be imported ({error}); run "
+            "pip install 'twostage_jax[cluster]', or leave --engine out"
+        ) from error
+
+
+class Cluster:
+    """A cluster that this process has joined, or has started on this machine."""
+
+    def __init__(self, ray: Any):
+        """Use `attach`."""
+        self.ray = ray
+
+    def nodes(self) -> list[dict[str, float]]:
+        """The resources of each living node."""
+        return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+
+    def __str__(self) -> str:
+        """What it has, for people."""
+        return describe(self.nodes())
+
+    def platform(self, accelerator: str, option: str) -> str:
+        """See `find_platform`."""
+        return find_platform(accelerator, self.nodes(), option)
+
+    def on_nodes(self, function: Callable, *arguments) -> dict[str, Any]:
+        """What a function returns on each node, or the error that it raised, by host.
+
+        A node that does not answer within two minutes gives a TimeoutError.
+        """
+        strategy = importlib.import_module("ray.util.scheduling_strategies")
+        remote, asked = self.ray.remote(num_cpus=0, max_retries=0)(function), {}
+        for node in self.ray.nodes():
+            if node["Alive"]:
+                there = strategy.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                call = remote.options(scheduling_strategy=there).remote(*arguments)
+                asked[call] = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        answered, _ = self.ray.wait(list(asked), num_returns=len(asked), timeout=_SURVEY)
+        answers: dict[str, Any] = {}
+        for call, host in asked.items():
+            try:
+                answers[host] = self.ray.get(call) if call in answered else TimeoutError("silence")
+            except self.ray.exceptions.RayError as error:
+                answers[host] = getattr(error, "cause", None) or error
+        return answers
+
+    def require_same_versions(self) -> None:
+        """Checks that all nodes have what this process has.
+
+        Raises:
+            InputError: a node has another version of Ray, Python, twostage_jax or a library that
+                records depend on, or none; it is named.
+        """
+        here = this_machine()
+        for host, there in self.on_nodes(this_machine).items():
+            if isinstance(there, Machine):
+                difference = different_versions(there._replace(host=host), here)
+            else:
+                difference = f"{host} does not have twostage_jax ({_first_line(there)})"
+            if difference:
+                raise InputError(f"{difference}; install the same versions on all nodes")
+
+    def unreachable(self, folder: Path) -> list[str]:
+        """The hosts on which a folder of this machine is not there, or cannot be written."""
+        return [
+            host for host, there in self.on_nodes(reachable, folder).items() if there is not True
+        ]
+
+
+def attach() -> Cluster:
+    """Joins the cluster of RAY_ADDRESS or the one that runs on this machine, else starts one.
+
+    Raises:
+        InputError: Ray is not installed, or no cluster answers at the address within 30 s.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        return Cluster(ray)
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address not in ("", "auto", "local"):
+        _require_answer(address)
+    elif address != "local":
+        running = _running()
+        if address == "auto" and running is None:
+            raise InputError(
+                "RAY_ADDRESS is auto, but no cluster runs on this machine; start one with "
+                "`ray start --head`, or unset RAY_ADDRESS"
+            )
+        address = running or "local"
+    # Of the clusters that we start, nothing is reported to anybody.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    own = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except (RuntimeError, ConnectionError, ValueError, OSError) as error:
+        raise InputError(
+            f"Ray cannot join the cluster at {address} ({_first_line(error)}); start one with "
+            "`ray start --head`, or change RAY_ADDRESS"
+        ) from error
+    return Cluster(ray)
+
+
+def _running() -> str | None:
+    """The address of the cluster that `ray start` has started on this machine, if it answers.
+
+    Ray itself would wait for minutes for one that is gone.
+    """
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    try:
+        address = Path(folder, "ray", "ray_current_cluster").read_text().strip()
+        _connect(address, 2.0)
+    except (OSError, ValueError):
+        return None
+    return address
+
+
+def _connect(address: str, seconds: float) -> None:
+    """Connects to HOST:PORT and hangs up; an OSError or a ValueError where nobody answers."""
+    host, _, port = address.rpartition(":")
+    if not 0 < int(port) < 2**16:
+        raise ValueError(f"port {port}")
+    socket.create_connection((host, int(port)), timeout=seconds).close()
+
+
+def _require_answer(address: str) -> None:
+    """Waits for somebody to listen at an address of the form HOST:PORT."""
+    deadline, reason = time.monotonic() + CONNECT, ""
+    while time.monotonic() < deadline:
+        try:
+            return _connect(address, CONNECT / 3)
+        except ValueError:
+            raise InputError(
+                f"RAY_ADDRESS is {address}, HOST:PORT of a cluster's head expected; start the "
+                "command on a node of the cluster"
+            ) from None
+        except OSError as error:
+            reason = str(error)
+            time.sleep(1)
+    raise InputError(
+        f"no cluster answers at RAY_ADDRESS {address} within {CONNECT:.0f} s ({reason}); start one "
+        "there with `ray start --head`, or unset RAY_ADDRESS"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -1,0 +1,95 @@
+"""The engine that trains on a cluster of Ray's, see `study.engine`."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from twostage_jax.cluster.attachment import Cluster
+from twostage_jax.cluster.dealing import Dealer
+from twostage_jax.cluster.machines import worker_size
+from twostage_jax.cluster.plug_ins import plug_ins
+from twostage_jax.cluster.pool import RayPool
+from twostage_jax.cluster.schedule import Schedule
+from twostage_jax.cluster.worker import Briefing
+from twostage_jax.study.claims import Claims
+from twostage_jax.study.engine import Ended, Material, Task, Tell
+from twostage_jax.study.jobs import Group
+from twostage_jax.study.run import GroupResult, failed_group
+from twostage_jax.training.trainer import Progress
+
+
+class RayEngine:
+    """Trains one group per worker at a time. A context manager; workers end with it."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        material: Material,
+        *,
+        platform: str,
+        programs: Path,
+        workers: int | None = None,
+        cpus: int | None = None,
+        timeout: float | None = None,
+        tell: Tell | None = None,
+    ):
+        """No worker is started yet.
+
+        Args:
+            cluster: to work on.
+            material: of the study.
+            platform: to train on: cpu, gpu or tpu.
+            programs: folder of compiled programs, on each machine.
+            workers: the most workers; None for as many as fit.
+            cpus: cores per worker; see `machines.worker_size`.
+            timeout: see `Schedule`.
+            tell: is told who works on what.
+
+        Raises:
+            InputError: not a single worker fits.
+        """
+        size = worker_size(platform, cluster.nodes(), workers, cpus)
+        briefing = Briefing(material, plug_ins(), platform, programs.resolve())
+        self._pool = RayPool(cluster, briefing, size, workers)
+        self._material = material
+        self._timeout = timeout
+        self._tell = tell or (lambda _: None)
+
+    def __enter__(self) -> "RayEngine":
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *_) -> None:
+        """Ends all workers."""
+        self._pool.close()
+
+    def members_that_fit(self) -> int:
+        """See `Engine.members_that_fit`; of the first worker that starts."""
+        return self._pool.ask("members_that_fit")
+
+    def device_memory(self, members: int) -> int | None:
+        """See `Engine.device_memory`; of the first worker that starts."""
+        return self._pool.ask("device_memory", members)
+
+    def run(
+        self, task: Task, groups: Sequence[Group], claims: Claims, progress: Progress
+    ) -> Iterator[Ended]:
+        """See `Engine.run`.
+
+        Raises:
+            InputError: no worker can start, or a device has too little memory for one network.
+        """
+        plans = self._material.make_plans()
+
+        def give_up(group: Group, reason: str, device: str) -> GroupResult:
+            return failed_group(plans, group, task.on(device).provenance, reason)
+
+        dealer = Dealer(
+            schedule=Schedule(groups, self._material.protocol.epochs, self._timeout),
+            pool=self._pool,
+            task=task,
+            claims=claims,
+            give_up=give_up,
+            progress=progress,
+            tell=self._tell,
+        )
+        yield from dealer.deal()

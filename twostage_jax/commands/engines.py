@@ -1,0 +1,177 @@
+"""The options of engines, and which engine a command's study is trained by."""
+
+import argparse
+import contextlib
+import dataclasses
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import jax
+
+from twostage_jax.cluster.attachment import Cluster, attach
+from twostage_jax.cluster.ray_engine import RayEngine
+from twostage_jax.commands.device import use_accelerator
+from twostage_jax.study.engine import Engine, LocalEngine
+from twostage_jax.study.study import Study
+from twostage_jax.support.errors import InputError, require_known
+
+ENGINES = ("local", "ray")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """Where networks train."""
+
+    engine: Literal["local", "ray"] = "local"
+    """local (this process) or ray (workers on the cluster of RAY_ADDRESS, else on one that runs
+    here, else on one that is started here)."""
+    workers: int | None = None
+    """ray: the most workers; by default one per GPU, TPU host or CPU node."""
+    cpus_per_worker: int | None = None
+    """ray: cores per worker; by default all, shared by the workers of a node."""
+    unit_timeout: float | None = None
+    """ray: seconds without progress after which another worker gets the networks; by default ten
+    times their forecast, at least 900."""
+    verbose: bool = False
+    """Print which networks begin, and where."""
+
+    def require_valid(self) -> None:
+        """Checks the values.
+
+        Raises:
+            InputError: a number is not above 0, or an option is another engine's.
+        """
+        require_known("engine", self.engine, ENGINES)
+        numbers = {
+            "--workers": self.workers,
+            "--cpus-per-worker": self.cpus_per_worker,
+            "--unit-timeout": self.unit_timeout,
+        }
+        for name, value in numbers.items():
+            if value is None:
+                continue
+            if not 0 < value <= 1e6:
+                raise InputError(f"{name} {value:g} found, above 0 expected (to 1e6)")
+            if self.engine != "ray":
+                raise InputError(
+                    f"{name} found with --engine {self.engine}, which has no workers; add --engine "
+                    f"ray, or leave {name} out"
+                )
+
+
+def start_platform(
+    arguments: Sequence[str], accelerator: str, option: str
+) -> tuple[str, Cluster | None]:
+    """Starts JAX where a command line says that networks train; that decides its other defaults.
+
+    With `--engine ray` this process joins the cluster, and leaves its own devices to workers.
+
+    Args:
+        arguments: the command line.
+        accelerator: one of `device.ACCELERATORS`.
+        option: what the command calls it.
+
+    Returns:
+        cpu, gpu or tpu, and the cluster if there is one.
+
+    Raises:
+        InputError: JAX does not find the device, or there is no such cluster.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--engine", default="local")
+    known, _ = parser.parse_known_args(arguments)
+    if require_known("engine", known.engine, ENGINES) == "local":
+        use_accelerator(accelerator, option)
+        return jax.default_backend(), None
+    cluster = attach()
+    use_accelerator("cpu", option)
+    platform = cluster.platform(accelerator, option)
+    cluster.require_same_versions()
+    return platform, cluster
+
+
+@contextlib.contextmanager
+def start_engine(
+    options: EngineOptions,
+    study: Study,
+    platform: str,
+    cluster: Cluster | None,
+    programs: Path,
+    tell: Callable[[str], None],
+) -> Iterator[Engine]:
+    """The engine that the options ask for; its workers end with the block.
+
+    Args:
+        options: valid ones.
+        study: to train.
+        platform: as `start_platform` returns it.
+        cluster: likewise.
+        programs: folder of compiled programs.
+        tell: prints a line.
+
+    Raises:
+        InputError: the cluster has no room for a worker.
+    """
+    told = tell if options.verbose else None
+    if cluster is None:
+        yield LocalEngine(study.trainer, study.plans, told)
+        return
+    with RayEngine(
+        cluster,
+        study.material,
+        platform=platform,
+        programs=programs,
+        workers=options.workers,
+        cpus=options.cpus_per_worker,
+        timeout=options.unit_timeout,
+        tell=told,
+    ) as engine:
+        yield engine
+
+
+def require_shared(cluster: Cluster | None, checkpoints: Path, *, named: bool) -> None:
+    """Checks that all nodes see the folder of checkpoints.
+
+    Args:
+        cluster: None checks nothing.
+        checkpoints: the folder; it is made.
+        named: whether the user named it. The default folder need not be shared: then a group whose
+            worker is lost begins anew, of which a warning tells.
+
+    Raises:
+        InputError: a node does not see the folder that was named, or cannot write it.
+        OSError: it cannot be made.
+    """
+    if cluster is None:
+        return
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    hosts = cluster.unreachable(checkpoints.resolve())
+    if not hosts:
+        return
+    text = f"{', '.join(hosts[:3])}{' and others' * (len(hosts) > 3)} cannot reach {checkpoints}"
+    if named:
+        raise InputError(
+            f"--checkpoints: {text}, a folder that all nodes share expected; mount it there, or "
+            "leave --checkpoints out"
+        )
+    warnings.warn(
+        f"{text}: networks whose worker is lost begin anew; name a folder that all nodes share "
+        "with --checkpoints",
+        stacklevel=2,
+    )
+
+
+def require_folder(path: Path, option: str) -> None:
+    """Refuses an address such as gs://bucket where a folder is expected.
+
+    Raises:
+        InputError: the path is one.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
+        raise InputError(
+            f"{option} {path} is an address, a folder expected; mount the bucket on all nodes and "
+            "name the folder"
+        )
