@@ -3,7 +3,9 @@
 import importlib
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +129,7 @@ def attach() -> Cluster:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
     own = {"include_dashboard": False} if address == "local" else {}
+    on_signal = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (RuntimeError, ConnectionError, ValueError, OSError) as error:
@@ -134,6 +137,8 @@ def attach() -> Cluster:
             f"Ray cannot join the cluster at {address} ({_first_line(error)}); start one with "
             "`ray start --head`, or change RAY_ADDRESS"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_signal)  # Ray has put its own
     return Cluster(ray)
 
 
@@ -154,8 +159,8 @@ def _running() -> str | None:
 def _connect(address: str, seconds: float) -> None:
     """Connects to HOST:PORT and hangs up; an OSError or a ValueError where nobody answers."""
     host, _, port = address.rpartition(":")
-    if not 0 < int(port) < 2**16:
-        raise ValueError(f"port {port}")
+    if "/" in host or not 0 < int(port) < 2**16:
+        raise ValueError(f"{address} is not HOST:PORT")
     socket.create_connection((host, int(port)), timeout=seconds).close()
 
 

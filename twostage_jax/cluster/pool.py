@@ -228,9 +228,7 @@ def explain(error: Exception) -> tuple[str, bool]:
     text = " ".join(str(error).split())
     if "its node has died" in text or getattr(error, "preempted", False):
         return "its node is gone", False
-    found = re.search(r"(?:is dead because|Worker exit detail:) (.*)", text)
-    reason = found[1] if found else text
-    reason = re.sub(r"^.*Worker exit detail: ", "", reason)
-    return reason.split(" Some common causes")[0][:200], "ActorUnavailable" not in type(
-        error
-    ).__name__
+    if type(error).__name__ == "ActorUnavailableError":
+        return "it cannot be reached", False
+    reason = re.sub(r"^.*(?:Worker exit detail:|is dead because) ", "", text)
+    return reason.split(" Some common causes")[0][:200], True

@@ -1,6 +1,7 @@
 """The engine that trains on a cluster of Ray's, see `study.engine`."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from twostage_jax.cluster.attachment import Cluster
@@ -31,6 +32,7 @@ class RayEngine:
         cpus: int | None = None,
         timeout: float | None = None,
         tell: Tell | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ):
         """No worker is started yet.
 
@@ -43,6 +45,7 @@ class RayEngine:
             cpus: cores per worker; see `machines.worker_size`.
             timeout: see `Schedule`.
             tell: is told who works on what.
+            clock: gives seconds.
 
         Raises:
             InputError: not a single worker fits.
@@ -52,6 +55,7 @@ class RayEngine:
         self._pool = RayPool(cluster, briefing, size, workers)
         self._material = material
         self._timeout = timeout
+        self._clock = clock
         self._tell = tell or (lambda _: None)
 
     def __enter__(self) -> "RayEngine":
@@ -91,5 +95,6 @@ class RayEngine:
             give_up=give_up,
             progress=progress,
             tell=self._tell,
+            clock=self._clock,
         )
         yield from dealer.deal()

@@ -1,0 +1,235 @@
+"""Who trains what on a cluster, without one: workers that end, die, hang or lack memory."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twostage_jax.cluster.dealing import Advanced, Dealer, Finished, Lost
+from twostage_jax.cluster.schedule import Schedule
+from twostage_jax.data.partition import PartitionKey
+from twostage_jax.study.approaches import Stage1, find
+from twostage_jax.study.claims import Claims
+from twostage_jax.study.engine import Task
+from twostage_jax.study.folder import StudyFolder
+from twostage_jax.study.jobs import Network
+from twostage_jax.study.record import failed_record
+from twostage_jax.study.run import GroupResult, Provenance
+from twostage_jax.support.errors import InputError
+from twostage_jax.training.trainer import Advance
+
+EPOCHS = 2
+TASK = Task(Provenance({}, "", {}, ""), None)
+
+
+def group(fold: int, *sizes: int):
+    """A group of networks with so many images per epoch."""
+    return tuple(
+        Network(PartitionKey("linear", 2.0 + i, fold), Stage1(), (find("baseline"),), (size,))
+        for i, size in enumerate(sizes)
+    )
+
+
+def name(group) -> str:
+    return "-".join(f"{own.partition.fold}_{own.partition.ratio:.0f}" for own in group)
+
+
+class Clock:
+    """Seconds that pass only when told."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Workers:
+    """A pool whose workers take ten seconds per group, and do with it what a test says."""
+
+    def __init__(self, number: int, act=lambda group: "end", joins=()):
+        self.clock = Clock()
+        self.given = []  # (worker, group)
+        self._act, self._joins = act, dict(joins)
+        self._most, self._numbers = number, 0
+        self._working: dict[int, tuple | None] = {}
+
+    def hire(self, wanted: int) -> None:
+        self._most += self._joins.pop(int(self.clock.now), 0)
+        while len(self._working) < min(wanted, self._most):
+            self._numbers += 1
+            self._working[self._numbers] = None
+
+    def idle(self) -> list[int]:
+        return [worker for worker, own in self._working.items() if own is None]
+
+    def assign(self, worker: int, group, checkpoints: Path, task: Task) -> None:
+        self.given.append((worker, group))
+        self._working[worker] = group
+
+    def events(self, seconds: float):
+        self.clock.now += 10
+        events = []
+        for worker, own in list(self._working.items()):
+            if own is None:
+                continue
+            act = self._act(own)
+            if act == "hang":
+                continue
+            events.append(Advanced(worker, [Advance(7)]))
+            if act in ("die", "node"):
+                events.append(Lost(worker, f"it did {act}", blamed=act == "die"))
+                del self._working[worker]
+            else:
+                events.append(Finished(worker, GroupResult([]) if act == "end" else None))
+                self._working[worker] = None
+        return events
+
+    def dismiss(self, worker: int) -> None:
+        del self._working[worker]
+
+    def describe(self, worker: int) -> str:
+        return f"worker {worker}"
+
+    def device(self, worker: int) -> str:
+        return "cpu, 1 thread"
+
+
+def give_up(group, reason: str, device: str) -> GroupResult:
+    counts = np.ones(3, np.int32)
+    common = {"settings": {}, "settings_hash": "", "versions": {}, "device": device}
+    keys = [key for network in group for key in network.keys]
+    return GroupResult([failed_record(key, reason, class_counts=counts, **common) for key in keys])
+
+
+@pytest.fixture
+def deal(tmp_path):
+    """Deals groups out; gives what has ended and the image passes that were told."""
+
+    def deal(groups, workers: Workers, timeout: float | None = None):
+        told = Counter()
+
+        def progress(advance: Advance) -> None:
+            told[advance.resumed] += advance.images
+
+        dealer = Dealer(
+            schedule=Schedule(groups, EPOCHS, timeout),
+            pool=workers,
+            task=TASK,
+            claims=Claims(
+                StudyFolder(tmp_path / "study"),
+                lambda group: tmp_path / name(group),
+            ),
+            give_up=give_up,
+            progress=progress,
+            tell=lambda _: None,
+            clock=workers.clock,
+        )
+        return list(dealer.deal()), told
+
+    return deal
+
+
+GROUPS = [group(0, 10), group(1, 30, 30), group(2, 20), group(3, 50)]
+
+
+def test_the_largest_group_goes_first_and_every_image_counts_once(deal):
+    workers = Workers(2)
+    ended, told = deal(GROUPS, workers)
+    assert [own for _, own in workers.given] == [GROUPS[1], GROUPS[3], GROUPS[2], GROUPS[0]]
+    assert {own.group for own in ended} == set(GROUPS)
+    assert [own.seconds for own in ended] == [10] * 4
+    assert told == {False: EPOCHS * 140}
+
+
+def test_a_group_goes_to_another_worker_when_its_own_dies(deal):
+    fates = iter(["die"])
+    workers = Workers(1, lambda own: next(fates, "end") if own == GROUPS[1] else "end")
+    with pytest.warns(UserWarning, match=r"worker 1 is lost \(it did die\).*cost 1 of at most 3"):
+        ended, told = deal(GROUPS, workers)
+    assert workers.given[:2] == [(1, GROUPS[1]), (2, GROUPS[1])]
+    assert len(ended) == 4
+    assert told == {False: EPOCHS * 140, True: 0}
+
+
+@pytest.mark.filterwarnings("ignore:worker")
+def test_a_group_that_kills_three_workers_is_recorded_as_failed_and_the_others_go_on(deal):
+    workers = Workers(1, lambda own: "die" if own == GROUPS[1] else "end")
+    ended, told = deal(GROUPS, workers)
+    assert Counter(own for _, own in workers.given)[GROUPS[1]] == 3
+    (failed,) = (own.result.records for own in ended if own.result.records)
+    assert len(failed) == 2
+    assert failed[0].reason == "it has cost 3 workers; the last one: it did die"
+    assert failed[0].device == "cpu, 1 thread"
+    assert len(ended) == 4
+    assert sum(told.values()) == EPOCHS * 140, "a bar comes to its end"
+
+
+@pytest.mark.filterwarnings("ignore:worker")
+def test_nodes_that_go_do_not_count_against_a_group(deal):
+    fates = iter(["node"] * 5)
+    workers = Workers(1, lambda own: next(fates, "end"))
+    ended, _ = deal(GROUPS[:1], workers)
+    assert len(workers.given) == 6
+    assert not ended[0].result.records
+
+
+@pytest.mark.parametrize(("timeout", "seconds"), [(35.0, 35), (None, 900)])
+def test_a_group_without_progress_is_given_to_another_worker(deal, timeout, seconds):
+    workers = Workers(2, lambda own: "hang" if workers.given[-1][0] == 1 else "end")
+    with pytest.warns(UserWarning, match=f"worker 1 is lost .no progress for {seconds} s"):
+        ended, _ = deal(GROUPS[:1], workers, timeout)
+    assert [worker for worker, _ in workers.given] == [1, 2]
+    assert len(ended) == 1
+
+
+def test_a_groups_forecast_gives_it_time():
+    schedule = Schedule([group(0, 100), group(1, 1000)], EPOCHS)
+    assert schedule.allowance(group(0, 100)) == 900
+    schedule.begin(1, schedule.next(), 0.0)
+    schedule.advance(1, Advance(500, resumed=True), 5.0)
+    schedule.advance(1, Advance(1500), 5.0)
+    schedule.done(1, 3000.0)  # half an image per second
+    assert schedule.allowance(group(0, 100)) == 10 * 400
+    assert schedule.allowance(group(0, 1)) == 900
+
+
+def test_a_driver_that_is_busy_itself_does_not_call_workers_late():
+    schedule = Schedule(GROUPS, EPOCHS, timeout=5.0)
+    schedule.begin(1, schedule.next(), 0.0)
+    schedule.pause(100.0)
+    assert schedule.overdue(104.0) == []
+    assert schedule.overdue(106.0) == [1]
+
+
+def test_out_of_memory_halves_a_group_and_all_later_ones(deal):
+    workers = Workers(1, lambda own: "full" if len(own) > 2 else "end")
+    groups = [group(0, 9, 9, 9, 9, 9), group(1, 5, 5, 5), group(2, 1)]
+    with pytest.warns(UserWarning, match="memory for 5 networks .* goes on with 2") as said:
+        ended, told = deal(groups, workers)
+    assert len(said) == 1
+    assert [len(own) for _, own in workers.given] == [5, 2, 2, 2, 1, 1, 1]
+    assert sum(len(own.group) for own in ended) == 9
+    assert told == {False: EPOCHS * 61, True: 0}
+
+
+def test_a_device_without_memory_for_one_network_ends_the_study(deal):
+    with pytest.raises(InputError, match="worker 1 has too little memory for one network"):
+        deal(GROUPS[:1], Workers(1, lambda own: "full"))
+
+
+def test_workers_that_join_get_work(deal):
+    workers = Workers(1, joins={10: 2})
+    ended, _ = deal(GROUPS, workers)
+    assert len({worker for worker, _ in workers.given}) == 3
+    assert len(ended) == 4
+
+
+def test_a_group_that_another_process_trains_is_left_out(deal, tmp_path):
+    other = Claims(StudyFolder(tmp_path / "study"), lambda own: tmp_path / name(own))
+    other.take(GROUPS[3])
+    with pytest.warns(UserWarning, match="trains networks of this command"):
+        ended, _ = deal(GROUPS, Workers(2))
+    assert {own.group for own in ended} == {*GROUPS} - {GROUPS[3]}
+    other.release_all()
