@@ -179,20 +179,23 @@ def test_a_driver_that_is_killed_takes_its_workers_along_and_is_started_again(
     head, nodes, local, tmp_path
 ):
     nodes()
-    for number in (signal.SIGKILL, signal.SIGINT):
+    log = tmp_path / "log"
+    for begun, number in enumerate((signal.SIGKILL, signal.SIGINT), start=1):
         driver = start(tmp_path, head.address)
-        while not list(tmp_path.glob("checkpoints/*/*/_CHECKPOINT_METADATA")):
-            assert driver.poll() is None, (tmp_path / "log").read_text()
+        checkpoint = tmp_path.glob("checkpoints/*/*/_CHECKPOINT_METADATA")
+        while len(re.findall("process", log.read_text())) < begun or not any(checkpoint):
+            assert driver.poll() is None, log.read_text()
             time.sleep(0.02)
+            checkpoint = tmp_path.glob("checkpoints/*/*/_CHECKPOINT_METADATA")
         driver.send_signal(number)
         assert driver.wait() == (130 if number == signal.SIGINT else -number)
-        for process in re.findall(r"process (\d+)", (tmp_path / "log").read_text()):
+        for process in re.findall(r"process (\d+)", log.read_text()):
             while Path("/proc", process).exists():
                 time.sleep(0.1)
-    assert start(tmp_path, head.address).wait() == 0, (tmp_path / "log").read_text()
+    assert start(tmp_path, head.address).wait() == 0, log.read_text()
     assert_same(read_records(tmp_path / "out" / "records"), local)
     assert not list((tmp_path / "checkpoints").iterdir())
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert "Traceback" not in log.read_text()
 
 
 def test_an_accelerator_that_no_node_has_is_one_line(nodes, capsys):

@@ -87,13 +87,17 @@ class RayPool:
         if wanted <= self._wanted and time.monotonic() - self._looked < _LOOK:
             return
         self._wanted, self._looked = wanted, time.monotonic()
-        room = fitting(self._size, self._cluster.nodes())
-        for _ in range(min(wanted, room, self._most or room) - len(self._hired)):
+        for _ in range(min(wanted, self.room()) - len(self._hired)):
             self._numbers += 1
             actor = self._actor.remote(self._threads)
             starting = actor.start.remote(self._briefing)
             self._hired[self._numbers] = Hired(self._numbers, actor, starting)
         self._warn_of_a_long_wait()
+
+    def room(self) -> int:
+        """How many workers there can be."""
+        room = fitting(self._size, self._cluster.nodes())
+        return max(1, min(room, self._most or room))
 
     def _warn_of_a_long_wait(self) -> None:
         if any(own.introduction for own in self._hired.values()):

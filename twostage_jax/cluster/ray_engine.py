@@ -66,9 +66,13 @@ class RayEngine:
         """Ends all workers."""
         self._pool.close()
 
-    def members_that_fit(self) -> int:
-        """See `Engine.members_that_fit`; of the first worker that starts."""
-        return self._pool.ask("members_that_fit")
+    def members(self, networks: int) -> int:
+        """See `Engine.members`; of the first worker that starts.
+
+        There are fewer where workers would have nothing to do otherwise.
+        """
+        fitting = self._pool.ask("members_that_fit")
+        return min(fitting, -(-networks // self._pool.room()))
 
     def device_memory(self, members: int) -> int | None:
         """See `Engine.device_memory`; of the first worker that starts."""

@@ -38,12 +38,12 @@ def plan_work(console: Console, study: Study, engine: Engine, members: int | Non
         console: to write on.
         study: to run.
         engine: that is to train.
-        members: networks trained at a time; None for as many as suit the device.
+        members: networks trained at a time; None for as many as suit the engine.
 
     Raises:
         InputError: the study's folder holds another one, or nothing is in scope.
     """
-    groups = study.groups(members or engine.members_that_fit())
+    groups = study.groups(members or engine.members(len(study.networks)))
     console.print(f"images: {study.image_set!r}")
     study.check_folder()
     waiting = study.pending(groups)

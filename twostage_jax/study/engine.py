@@ -82,8 +82,8 @@ class Ended(NamedTuple):
 class Engine(Protocol):
     """What trains the groups of a study."""
 
-    def members_that_fit(self) -> int:
-        """How many networks suit the memory of those devices that train one group."""
+    def members(self, networks: int) -> int:
+        """How many of so many networks suit the memory of those devices that train a group."""
         ...
 
     def device_memory(self, members: int) -> int | None:
@@ -112,8 +112,11 @@ class LocalEngine:
         self._trainer = trainer
         self._plans = plans
         self._tell = tell or (lambda _: None)
-        self.members_that_fit = trainer.members_that_fit
         self.device_memory = trainer.device_memory
+
+    def members(self, networks: int) -> int:
+        """See `Engine.members`."""
+        return self._trainer.members_that_fit()
 
     def run(
         self, task: Task, groups: Sequence[Group], claims: Claims, progress: Progress
