@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -203,3 +204,20 @@ def test_an_accelerator_that_no_node_has_is_one_line(nodes, capsys):
     assert main(["--engine", "ray", "--accelerator", "gpu"]) == 2
     line = capsys.readouterr().err
     assert re.fullmatch(r"error: --accelerator gpu requested, but the cluster has only .*\n", line)
+
+
+def test_a_listener_that_is_no_cluster_is_one_line(tmp_path):
+    pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        program = "import sys; from twostage_jax.cluster import attachment; "
+        program += "attachment.CONNECT = 3; from experiments.reproduce import main; "
+        program += "sys.exit(main(['--engine', 'ray']))"
+        ended = subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": address},
+            capture_output=True,
+            text=True,
+        )
+    assert ended.returncode == 2
+    assert re.fullmatch(r"error: no cluster answers at .* no healthy head .*\n", ended.stderr)

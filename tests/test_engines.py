@@ -61,6 +61,10 @@ def test_without_ray_a_study_on_it_is_one_line(monkeypatch, capsys):
     assert "twostage_jax[cluster]" in line
 
 
+def test_who_does_not_ask_for_ray_does_not_import_it():
+    assert "ray" not in sys.modules
+
+
 class NoRay:
     """Stands for Ray before it is started."""
 

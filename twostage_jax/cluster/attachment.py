@@ -5,6 +5,8 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -45,9 +47,15 @@ def import_ray() -> Any:
 class Cluster:
     """A cluster that this process has joined, or has started on this machine."""
 
-    def __init__(self, ray: Any):
-        """Use `attach`."""
+    def __init__(self, ray: Any, *, own: bool = False):
+        """Use `attach`.
+
+        Args:
+            ray: the module.
+            own: whether this process has started it, on its own machine alone.
+        """
         self.ray = ray
+        self._own = own
 
     def nodes(self) -> list[dict[str, float]]:
         """The resources of each living node."""
@@ -89,6 +97,8 @@ class Cluster:
             InputError: a node has another version of Ray, Python, twostage_jax or a library that
                 records depend on, or none; it is named.
         """
+        if self._own:
+            return
         here = this_machine()
         for host, there in self.on_nodes(this_machine).items():
             if isinstance(there, Machine):
@@ -100,6 +110,8 @@ class Cluster:
 
     def unreachable(self, folder: Path) -> list[str]:
         """The hosts on which a folder of this machine is not there, or cannot be written."""
+        if self._own:
+            return []
         return [
             host for host, there in self.on_nodes(reachable, folder).items() if there is not True
         ]
@@ -139,7 +151,7 @@ def attach() -> Cluster:
         ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_signal)  # Ray has put its own
-    return Cluster(ray)
+    return Cluster(ray, own=address == "local")
 
 
 def _running() -> str | None:
@@ -150,26 +162,36 @@ def _running() -> str | None:
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     try:
         address = Path(folder, "ray", "ray_current_cluster").read_text().strip()
-        _connect(address, 2.0)
+        _ask(address, CONNECT / 3)
     except (OSError, ValueError):
         return None
     return address
 
 
-def _connect(address: str, seconds: float) -> None:
-    """Connects to HOST:PORT and hangs up; an OSError or a ValueError where nobody answers."""
+def _ask(address: str, seconds: float) -> None:
+    """Asks whether a cluster's head is at an address.
+
+    Raises:
+        OSError: nobody answers within some seconds, or not as a head does.
+        ValueError: the address is not HOST:PORT.
+    """
     host, _, port = address.rpartition(":")
     if "/" in host or not 0 < int(port) < 2**16:
         raise ValueError(f"{address} is not HOST:PORT")
     socket.create_connection((host, int(port)), timeout=seconds).close()
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        subprocess.run(command, capture_output=True, timeout=seconds, check=True)
+    except subprocess.SubprocessError:
+        raise OSError("what listens there is no healthy head of a cluster") from None
 
 
 def _require_answer(address: str) -> None:
-    """Waits for somebody to listen at an address of the form HOST:PORT."""
-    deadline, reason = time.monotonic() + CONNECT, ""
-    while time.monotonic() < deadline:
+    """Waits for a cluster at an address of the form HOST:PORT."""
+    began, reason = time.monotonic(), ""
+    while (left := began + CONNECT - time.monotonic()) > 0:
         try:
-            return _connect(address, CONNECT / 3)
+            return _ask(address, left)
         except ValueError:
             raise InputError(
                 f"RAY_ADDRESS is {address}, HOST:PORT of a cluster's head expected; start the "
@@ -177,7 +199,7 @@ def _require_answer(address: str) -> None:
             ) from None
         except OSError as error:
             reason = str(error)
-            time.sleep(1)
+            time.sleep(min(1.0, left))
     raise InputError(
         f"no cluster answers at RAY_ADDRESS {address} within {CONNECT:.0f} s ({reason}); start one "
         "there with `ray start --head`, or unset RAY_ADDRESS"

@@ -23,18 +23,20 @@ ENGINES = ("local", "ray")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """Where networks train."""
+    """Where networks train.
+
+    `ray` joins the cluster of RAY_ADDRESS, else one that runs on this machine, else starts one.
+    """
 
     engine: Literal["local", "ray"] = "local"
-    """local (this process) or ray (workers on the cluster of RAY_ADDRESS, else on one that runs
-    here, else on one that is started here)."""
+    """What trains: this process, or workers on a Ray cluster."""
     workers: int | None = None
-    """ray: the most workers; by default one per GPU, TPU host or CPU node."""
+    """ray: at most; by default one per GPU, TPU host or node."""
     cpus_per_worker: int | None = None
-    """ray: cores per worker; by default all, shared by the workers of a node."""
+    """ray: cores per worker; by default all, shared by workers."""
     unit_timeout: float | None = None
-    """ray: seconds without progress after which another worker gets the networks; by default ten
-    times their forecast, at least 900."""
+    """ray: seconds without progress until another worker gets the networks; by default ten times
+    their forecast, at least 900."""
     verbose: bool = False
     """Print which networks begin, and where."""
 
