@@ -191,6 +191,14 @@ class ActorUnavailableError(Exception):
             "its node is gone",
             False,
         ),
+        (
+            Exception(
+                "The actor died because of an error raised in its creation task, ray::Worker\n"
+                "  ^^^^\nModuleNotFoundError: No module named 'x'"
+            ),
+            "ModuleNotFoundError: No module named 'x'",
+            True,
+        ),
         (ActorUnavailableError("The actor 7 is unavailable"), "it cannot be reached", False),
     ],
 )

@@ -234,5 +234,7 @@ def explain(error: Exception) -> tuple[str, bool]:
         return "its node is gone", False
     if type(error).__name__ == "ActorUnavailableError":
         return "it cannot be reached", False
+    if "creation task" in text:  # a traceback, which ends in the error
+        return str(error).strip().splitlines()[-1][:200], True
     reason = re.sub(r"^.*(?:Worker exit detail:|is dead because) ", "", text)
     return reason.split(" Some common causes")[0][:200], True
