@@ -1,14 +1,15 @@
 """How a study would scale on a cluster, in numbers: `python -m experiments.simulate_cluster`.
 
 Nothing is trained. The groups of the paper's study are dealt out by the schedule that the Ray
-engine has, to devices whose speed is assumed, and some of which are lost on the way.
+engine has, to devices some of which are lost on the way. What a CPU takes was measured; what others
+take at least is the bound of a forecast.
 """
 
 import dataclasses
 import heapq
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,47 +25,77 @@ from twostage_jax.data.image_set import ImageSet
 from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
 from twostage_jax.study.jobs import Group, Network, Scope, list_networks, make_groups
 from twostage_jax.study.plans import Plans
-from twostage_jax.support.errors import InputError, require_known
+from twostage_jax.support.errors import InputError
 from twostage_jax.support.streams import derive
 from twostage_jax.training.protocol import Protocol
 
 PROGRAM = "python -m experiments.simulate_cluster"
 CLASSES, PER_CLASS = 8, 625  # the paper's images
+RATE = "images_per_second_bound"
 
 
 class Device(NamedTuple):
-    """How long a device takes to train.
+    """How fast a device trains.
 
     Attributes:
-        step: seconds per step, however many networks train at once.
-        image: seconds per image besides.
+        images: images per second of stage 1, by the networks that train at once.
         network: seconds per network for the features of all images, and its heads.
     """
 
-    step: float
-    image: float
+    images: Mapping[int, float]
     network: float
 
+    def rate(self, members: int) -> float:
+        """Images per second of so many networks, or of the nearest number that is known."""
+        return self.images[min(self.images, key=lambda known: abs(known - members))]
 
-DEVICES = {
-    # Measured, see experiments/results/benchmarks/training.md, at width 1 and 150 pixels: 57.1
-    # images, 295 features and 0.217 heads per second on two cores of an AMD EPYC.
-    "cpu": Device(step=0.0, image=1 / 57.1, network=5000 / 295 + 1.2 / 0.217),
-    # Not measured. What XLA compiles for an H100 in float32 moves 170 MB per image, at 3.35 TB/s,
-    # in 478 kernels per step, of about 4 microseconds each before they do anything.
-    "h100": Device(step=1.9e-3, image=5.07e-5, network=1.0),
-    # Not measured. XLA's own estimate for a TPU v5e is 234 million cycles per 320 images, at 1.5
-    # GHz, and 103 million for the features of as many.
-    "v5e": Device(step=1e-4, image=4.88e-4, network=1.5),
-}
+
+# Measured, see experiments/results/benchmarks/training.md, at width 1 and 150 pixels: 57.1 images,
+# 295 features and 0.217 heads per second on two cores of an AMD EPYC.
+CPU = Device({1: 57.1}, CLASSES * PER_CLASS / 295 + 1.2 / 0.217)
+
+
+def find_device(kind: str, forecast: Path) -> Device:
+    """What is known of a kind of device.
+
+    Args:
+        kind: cpu, or a target of the forecast.
+        forecast: folder of a forecast, of which the rows in float32 count.
+
+    Raises:
+        InputError: the forecast does not have what is needed.
+    """
+    if kind == "cpu":
+        return CPU
+    path = forecast / "forecast.csv"
+    try:
+        rows = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); name the folder of a forecast with --forecast"
+        ) from error
+    rows = rows[(rows["target"] == kind) & (rows["precision"] == "float32")]
+    rates = {
+        program: {int(own): float(rate) for own, rate in part[["members", RATE]].values}
+        for program, part in rows.dropna(subset=RATE).groupby("program")
+    }
+    if "stage1" not in rates or "features" not in rates:
+        raise InputError(
+            f"{path} has no rows in float32 of stage1 and of features for {kind}; python -m "
+            "experiments.forecast adds them"
+        )
+    # Heads take less than a thousandth of it.
+    return Device(rates["stage1"], CLASSES * PER_CLASS / max(rates["features"].values()))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """Simulates the paper's study on devices of a cluster."""
 
-    kinds: tuple[str, ...] = tuple(DEVICES)
-    """Kinds of devices: cpu (two cores), h100, v5e."""
+    kinds: tuple[str, ...] = ("cpu", "h100", "v5e")
+    """Kinds of devices: cpu (two cores), or targets of the forecast."""
+    forecast: Path = Path("experiments/results/forecast")
+    """Folder of a forecast of the paper's study."""
     devices: tuple[int, ...] = (1, 8, 64, 512)
     """Numbers of devices."""
     members: tuple[int, ...] = (1, 10, 40)
@@ -86,10 +117,8 @@ class Options:
         """Checks the values.
 
         Raises:
-            InputError: a number is not above 0, or a kind is unknown.
+            InputError: a number is not above 0.
         """
-        for kind in self.kinds:
-            require_known("kind", kind, DEVICES)
         for name, value in vars(self).items():
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, int | float) and not 0 < number <= 1e6:
@@ -113,10 +142,8 @@ def paper_networks(approaches: Sequence[str]) -> list[Network]:
 
 def duration(group: Group, device: Device, protocol: Protocol, fixed: float) -> float:
     """Seconds that a device takes for a group."""
-    steps = -(-max(network.images for network in group) // protocol.batch_size)
-    images = sum(network.images for network in group)
-    training = protocol.epochs * (steps * device.step + images * device.image)
-    return fixed + training + len(group) * device.network
+    images = protocol.epochs * sum(network.images for network in group)
+    return fixed + images / device.rate(len(group)) + len(group) * device.network
 
 
 def simulate(
@@ -179,9 +206,10 @@ def table(options: Options) -> pd.DataFrame:
     protocol, rows = Protocol(), []
     networks = paper_networks(options.approaches)
     for kind in options.kinds:
+        device = find_device(kind, options.forecast)
         for members in options.members:
             groups = make_groups(networks, members, protocol.batch_size)
-            seconds = {own: duration(own, DEVICES[kind], protocol, options.fixed) for own in groups}
+            seconds = {own: duration(own, device, protocol, options.fixed) for own in groups}
             for devices in options.devices:
                 row = {"kind": kind, "members": members, "groups": len(groups)}
                 row |= {"longest": max(seconds.values()), "work": sum(seconds.values())}
@@ -242,9 +270,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.require_valid()
         frame = table(options)
         notes = [
-            "Nothing was trained: groups are dealt out by the schedule of the Ray engine to devices"
-            " whose speed is that of `DEVICES` in `experiments/simulate_cluster.py`: measured for"
-            " cpu, and bounds from compiled programs for h100 and v5e.",
+            "Nothing was trained: groups are dealt out by the schedule of the Ray engine. The speed"
+            " of cpu was measured on two cores, that of the others is the bound of"
+            f" `{options.forecast}`: devices take longer.",
             f"A worker starts in {options.start:g} s, and a group takes {options.fixed:g} s beside"
             " images, features and heads; both are assumed.",
             f"{100 * options.losses:g} % of the workers are lost per hour, at random moments, and"

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from experiments.simulate_cluster import DEVICES, Options, duration, main, paper_networks, simulate
+from experiments.simulate_cluster import (
+    CPU,
+    RATE,
+    Device,
+    Options,
+    duration,
+    find_device,
+    main,
+    paper_networks,
+    simulate,
+)
 from twostage_jax.study.jobs import make_groups
 from twostage_jax.support.errors import InputError
 from twostage_jax.training.protocol import Protocol
@@ -18,7 +28,7 @@ def groups():
 
 @pytest.fixture(scope="module")
 def seconds(groups):
-    return {own: duration(own, DEVICES["cpu"], Protocol(), 10.0) for own in groups}
+    return {own: duration(own, CPU, Protocol(), 10.0) for own in groups}
 
 
 def finish(groups, seconds, devices, **options) -> float:
@@ -46,10 +56,30 @@ def test_a_device_that_is_lost_often_ends_all_the_same(groups, seconds):
 
 
 def test_a_table_is_written(tmp_path):
-    arguments = "--kinds h100 --devices 1 4 --members 10 --approaches baseline --repeats 2"
+    arguments = "--kinds cpu --devices 1 4 --members 10 --approaches baseline --repeats 2"
     assert main([*arguments.split(), "--output", str(tmp_path)]) == 0
-    assert (tmp_path / "simulation.md").read_text().count("| h100 ") == 1
+    assert (tmp_path / "simulation.md").read_text().count("| cpu ") == 1
     assert len((tmp_path / "simulation.csv").read_text().splitlines()) == 3
+
+
+def test_the_speed_of_a_device_is_that_of_its_forecast(tmp_path):
+    rows = [
+        f"target,precision,program,members,{RATE}",
+        "h100,float32,stage1,1,100",
+        "h100,float32,stage1,10,400",
+        "h100,float32,stage1,40,",  # does not compile
+        "h100,bfloat16,stage1,10,900",
+        "h100,float32,features,10,50",
+        "v5e,float32,stage1,10,100",
+    ]
+    (tmp_path / "forecast.csv").write_text("\n".join(rows))
+    device = find_device("h100", tmp_path)
+    assert device == Device({1: 100, 10: 400}, 5000 / 50)
+    assert [device.rate(members) for members in (1, 4, 9, 10, 40)] == [100, 100, 400, 400, 400]
+    with pytest.raises(InputError, match=r"has no rows in float32 .* for v5e; python -m"):
+        find_device("v5e", tmp_path)
+    with pytest.raises(InputError, match=r"cannot be read .*--forecast"):
+        find_device("h100", tmp_path / "none")
 
 
 def test_numbers_that_cannot_be_are_one_line():
