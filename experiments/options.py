@@ -13,7 +13,7 @@ import tyro
 from experiments.forecast.devices import devices
 from twostage_jax.commands.approach_list import choose_approaches
 from twostage_jax.commands.device import ACCELERATORS
-from twostage_jax.commands.engines import EngineOptions, require_folder
+from twostage_jax.commands.where import EngineOptions, require_folder
 from twostage_jax.data.groups import parse_groups
 from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
 from twostage_jax.data.sources import SOURCES, find_source
@@ -39,10 +39,11 @@ class Options:
 
     preset: str
     """demo (handwritten digits, minutes on a CPU), quick (a small network on any images, under an
-    hour on a CPU) or paper (everything). Other options override it. The default is paper where JAX
-    finds an accelerator, else demo."""
+    hour on a CPU) or paper (everything). Other options override it. The default is paper where JAX,
+    or with --engine ray the cluster, has an accelerator, else demo."""
     accelerator: str = "auto"
-    """Where to run: auto (what JAX finds), cpu, gpu or tpu."""
+    """Where to run: auto (what JAX finds, or with --engine ray the best that the cluster has), cpu,
+    gpu or tpu."""
 
     dataset: str = "colorectal_histology"
     """colorectal_histology (the paper's), folder (any folder of class folders), npz (a NumPy
@@ -89,7 +90,8 @@ class Options:
 
     members: int | Literal["auto"] = "auto"
     """Networks trained at a time. By default one on a CPU, and on accelerators as many as fit into
-    memory; half as many after one that did not fit."""
+    memory, but with --engine ray no more than let all workers train; half as many after one that
+    did not fit. A study that resumes keeps the number with which its checkpoints go on."""
     output: Path | None = None
     """Folder of records, tables and report. By default results/PRESET-DATA."""
     checkpoints: Path = CHECKPOINTS
@@ -179,6 +181,15 @@ def chosen(arguments: Sequence[str]) -> tuple[str | None, str]:
     return known.preset, require_known("accelerator", known.accelerator, ACCELERATORS)
 
 
+def read(arguments: Sequence[str], preset: str) -> Options:
+    """Reads the options over a preset's, without a look at their values.
+
+    Raises:
+        SystemExit: `--help`, or an option that does not exist.
+    """
+    return tyro.cli(Options, prog=PROGRAM, args=arguments, default=PRESETS[preset])
+
+
 def parse(arguments: Sequence[str], preset: str) -> Options:
     """Reads the options over a preset's.
 
@@ -186,8 +197,7 @@ def parse(arguments: Sequence[str], preset: str) -> Options:
         InputError: a value is not valid.
         SystemExit: `--help`, or an option that does not exist.
     """
-    options = tyro.cli(Options, prog=PROGRAM, args=arguments, default=PRESETS[preset])
-    options = _with_user_paths(options)
+    options = _with_user_paths(read(arguments, preset))
     validate(options)
     return options
 

@@ -13,7 +13,7 @@ import jax
 from rich.console import Console
 
 from experiments.forecast.dry_run import require_compiler, stage1_line
-from experiments.options import CHECKPOINTS, PROGRAM, Options, chosen, parse
+from experiments.options import CHECKPOINTS, PROGRAM, Options, chosen, parse, read
 from twostage_jax.cluster.attachment import Cluster
 from twostage_jax.commands.approach_list import print_if_asked
 from twostage_jax.commands.device import (
@@ -24,9 +24,9 @@ from twostage_jax.commands.device import (
     require_memory,
 )
 from twostage_jax.commands.ending import run_command
-from twostage_jax.commands.engines import require_shared, start_engine, start_platform
 from twostage_jax.commands.quiet import silence_orbax
 from twostage_jax.commands.studies import AGAIN, INTERRUPTED, plan_work, run_study
+from twostage_jax.commands.where import require_shared, start_engine, start_platform
 from twostage_jax.data import sources
 from twostage_jax.data.folds import Splitting
 from twostage_jax.data.groups import read_groups
@@ -57,11 +57,15 @@ def start(arguments: Sequence[str]) -> int:
         return 0
     preset, accelerator = chosen(arguments)
     fix_numerics()
-    platform, cluster = start_platform(arguments, accelerator, "--accelerator")
+    platform, cluster = start_platform(
+        arguments, accelerator, "--accelerator", lambda: read(arguments, preset or "demo").where
+    )
     options = parse(arguments, preset or ("demo" if platform == "cpu" else "paper"))
     if options.target is not None:
         require_compiler(options.target)
-    require_shared(cluster, options.checkpoints, named=options.checkpoints != CHECKPOINTS)
+    named = options.checkpoints != CHECKPOINTS
+    # A dry run makes no folders.
+    shared = options.dry_run or require_shared(cluster, options.checkpoints, named=named)
     programs = options.checkpoints / "compiled"
     keep_programs(programs)
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -70,8 +74,8 @@ def start(arguments: Sequence[str]) -> int:
         if cluster is None:
             require_memory(options.protocol, options.image_size, option_name)
         study = make_study(options)
-        engines = start_engine(options.where, study, platform, cluster, programs, console.print)
-        with engines as engine:
+        parts = (study, platform, cluster, programs, console.print)
+        with start_engine(options.where, *parts, shared=shared) as engine:
             command = shlex.join([*PROGRAM.split(), *arguments])
             return reproduce(console, options, study, engine, command)
 

@@ -104,14 +104,19 @@ def test_two_nodes_give_the_records_of_a_local_run(nodes, local, tmp_path):
     assert {record.device for record in records} == {record.device for record in local}
 
 
-def test_a_worker_that_is_killed_is_replaced_and_its_networks_resume(nodes, local, tmp_path):
+def test_a_worker_that_is_killed_is_replaced_and_its_networks_resume(
+    nodes, local, tmp_path, monkeypatch
+):
+    """The folders are named as seen from here; workers have another working directory."""
     nodes()
+    monkeypatch.chdir(tmp_path)
     watch = Watch(lambda process: os.kill(process, signal.SIGKILL))
-    records, said = run(tmp_path, watch)
+    records, said = run(Path(), watch)
     assert len(set(watch.processes)) == 2
     assert len(watch.processes) == 5
     (line,) = (line for line in said if "is lost" in line)
     assert "it has cost 1 of at most 3 workers" in line
+    assert not [line for line in said if "does not see" in line]
     assert_same(records, local)
 
 
@@ -166,14 +171,18 @@ def test_a_node_that_joins_relieves_the_others(nodes, local, tmp_path):
 
 
 def start(folder: Path, address: str) -> subprocess.Popen:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-    with open(folder / "log", "a") as log:
-        return subprocess.Popen(
-            [sys.executable, ROOT / "tests" / "cluster_study.py", folder],
-            env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": address},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    # A job in the background ignores it, and so would its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with open(folder / "log", "a") as log:
+            return subprocess.Popen(
+                [sys.executable, ROOT / "tests" / "cluster_study.py", folder],
+                env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": address},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_driver_that_is_killed_takes_its_workers_along_and_is_started_again(
@@ -196,6 +205,35 @@ def test_a_driver_that_is_killed_takes_its_workers_along_and_is_started_again(
     assert start(tmp_path, head.address).wait() == 0, log.read_text()
     assert_same(read_records(tmp_path / "out" / "records"), local)
     assert not list((tmp_path / "checkpoints").iterdir())
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_head_that_is_lost_ends_the_command_and_a_new_one_resumes_it(
+    local, tmp_path, monkeypatch
+):
+    """Ray ends the process of a driver that cannot reach its head, after a minute by default."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'tests'}")
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "2")
+    log = tmp_path / "log"
+    for lost in (True, False):
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": threads()})
+        try:
+            driver = start(tmp_path, cluster.address)
+            while lost and "process" not in log.read_text():
+                assert driver.poll() is None, log.read_text()
+                time.sleep(0.05)
+            if lost:
+                cluster.head_node.kill_gcs_server(check_alive=False)
+            assert driver.wait(60) == (1 if lost else 0), log.read_text()
+        finally:
+            cluster.shutdown()
+        for process in re.findall(r"process (\d+)", log.read_text()):
+            while Path("/proc", process).exists():
+                time.sleep(0.1)
+    assert_same(read_records(tmp_path / "out" / "records"), local)
     assert "Traceback" not in log.read_text()
 
 

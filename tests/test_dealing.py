@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twostage_jax.cluster.dealing import Advanced, Dealer, Finished, Lost
+from twostage_jax.cluster.dealing import Advanced, Dealer, Finished, Lost, Stopped
 from twostage_jax.cluster.schedule import Schedule
 from twostage_jax.data.partition import PartitionKey
+from twostage_jax.study import claims as claims_module
 from twostage_jax.study.approaches import Stage1, find
 from twostage_jax.study.claims import Claims
 from twostage_jax.study.engine import Task
@@ -51,7 +52,7 @@ class Workers:
     def __init__(self, number: int, act=lambda group: "end", joins=()):
         self.clock = Clock()
         self.given = []  # (worker, group)
-        self._act, self._joins = act, dict(joins)
+        self.act, self._joins = act, dict(joins)
         self._most, self._numbers = number, 0
         self._working: dict[int, tuple | None] = {}
 
@@ -74,8 +75,11 @@ class Workers:
         for worker, own in list(self._working.items()):
             if own is None:
                 continue
-            act = self._act(own)
+            act = self.act(own)
             if act == "hang":
+                continue
+            if isinstance(act, Exception):
+                events.append(Stopped(act))
                 continue
             events.append(Advanced(worker, [Advance(7)]))
             if act in ("die", "node"):
@@ -104,29 +108,43 @@ def give_up(group, reason: str, device: str) -> GroupResult:
 
 
 @pytest.fixture
-def deal(tmp_path):
-    """Deals groups out; gives what has ended and the image passes that were told."""
+def claims(tmp_path):
+    """The claims of one process; each call is another process's."""
 
-    def deal(groups, workers: Workers, timeout: float | None = None):
-        told = Counter()
+    def claims() -> Claims:
+        return Claims(StudyFolder(tmp_path / "study"), lambda group: tmp_path / name(group))
 
+    return claims
+
+
+@pytest.fixture
+def make_dealer(claims):
+    def make(groups, workers: Workers, timeout: float | None = None, told=None) -> Dealer:
         def progress(advance: Advance) -> None:
-            told[advance.resumed] += advance.images
+            if told is not None:
+                told[advance.resumed] += advance.images
 
-        dealer = Dealer(
+        return Dealer(
             schedule=Schedule(groups, EPOCHS, timeout),
             pool=workers,
             task=TASK,
-            claims=Claims(
-                StudyFolder(tmp_path / "study"),
-                lambda group: tmp_path / name(group),
-            ),
+            claims=claims(),
             give_up=give_up,
             progress=progress,
             tell=lambda _: None,
             clock=workers.clock,
         )
-        return list(dealer.deal()), told
+
+    return make
+
+
+@pytest.fixture
+def deal(make_dealer):
+    """Deals groups out; gives what has ended and the image passes that were told."""
+
+    def deal(groups, workers: Workers, timeout: float | None = None):
+        told = Counter()
+        return list(make_dealer(groups, workers, timeout, told).deal()), told
 
     return deal
 
@@ -226,10 +244,79 @@ def test_workers_that_join_get_work(deal):
     assert len(ended) == 4
 
 
-def test_a_group_that_another_process_trains_is_left_out(deal, tmp_path):
-    other = Claims(StudyFolder(tmp_path / "study"), lambda own: tmp_path / name(own))
-    other.take(GROUPS[3])
-    with pytest.warns(UserWarning, match="trains networks of this command"):
-        ended, _ = deal(GROUPS, Workers(2))
-    assert {own.group for own in ended} == {*GROUPS} - {GROUPS[3]}
-    other.release_all()
+def test_a_group_that_another_process_trains_is_taken_up_when_that_ends(deal, claims):
+    """Nobody waits for its lock: workers are listened to all the while."""
+    other = claims()
+    other.take(GROUPS[1])
+    workers = Workers(2)
+
+    def act(own) -> str:
+        if len(workers.given) == 3 and workers.clock.now >= 60:
+            other.release(GROUPS[1])
+            return "end"
+        return "hang" if len(workers.given) == 3 else "end"
+
+    workers.act = act
+    with pytest.warns(UserWarning, match="trains networks of this command") as said:
+        ended, told = deal(GROUPS, workers)
+    assert len(said) == 1
+    assert [own for _, own in workers.given] == [GROUPS[3], GROUPS[2], GROUPS[0], GROUPS[1]]
+    assert len(ended) == 4
+    assert told == {False: EPOCHS * 140}
+
+
+def test_a_group_that_another_process_has_recorded_ends_without_a_worker(deal, monkeypatch):
+    monkeypatch.setattr(claims_module, "pending", lambda groups, _: set(groups) - {GROUPS[3]})
+    workers = Workers(1)
+    ended, _ = deal(GROUPS, workers)
+    assert len(ended) == 4
+    assert GROUPS[3] not in {own for _, own in workers.given}
+
+
+@pytest.mark.parametrize("fate", ["full", OSError("vm2: disk full"), InputError("no image")])
+def test_what_has_ended_is_recorded_before_an_error_ends_the_study(make_dealer, fate):
+    """The error comes first in the batch, that of the larger group."""
+    workers = Workers(2, lambda own: fate if own == GROUPS[3] else "end")
+    ended = []
+    with pytest.raises((InputError, OSError), match=r"too little memory|disk full|no image"):
+        ended.extend(own.group for own in make_dealer([GROUPS[3], GROUPS[2]], workers).deal())
+    assert ended == [GROUPS[2]]
+
+
+def test_what_has_ended_is_recorded_before_a_lock_that_cannot_be_made(make_dealer, monkeypatch):
+    dealer, ended = make_dealer(GROUPS[2:], Workers(1)), []
+    take = dealer.claims.take
+
+    def refuse(group):
+        if group == GROUPS[2]:
+            raise OSError("read-only")
+        return take(group)
+
+    monkeypatch.setattr(dealer.claims, "take", refuse)
+    with pytest.raises(OSError, match="read-only"):
+        ended.extend(own.group for own in dealer.deal())
+    assert ended == [GROUPS[3]]
+
+
+@pytest.mark.filterwarnings("ignore:worker", "ignore:process")
+def test_a_worker_that_hangs_ends_before_its_lock_is_given_back(make_dealer, claims):
+    workers = Workers(2, lambda own: "hang" if workers.given[-1][0] == 1 else "end")
+    free = []
+
+    def dismiss(worker):
+        if (own := claims()).take(GROUPS[3]):
+            free.append(worker)
+            own.release_all()
+        Workers.dismiss(workers, worker)
+
+    workers.dismiss = dismiss
+    assert len(list(make_dealer(GROUPS[3:], workers, 35.0).deal())) == 1
+    assert free == []
+
+
+def test_a_limit_that_stands_is_not_warned_of_again(deal):
+    groups = [group(fold, 9, 9, 9, 9) for fold in range(2)]
+    with pytest.warns(UserWarning, match="memory for 4 networks .* goes on with 2") as said:
+        ended, _ = deal(groups, Workers(2, lambda own: "full" if len(own) > 2 else "end"))
+    assert len(said) == 1
+    assert len(ended) == 4

@@ -12,9 +12,11 @@ import jax
 import numpy as np
 import pytest
 from records import same_result
+from rich.console import Console
 from textures import textures
 from tiny_network import TINY
 
+from twostage_jax.commands.studies import plan_work
 from twostage_jax.data.image_set import ImageSet
 from twostage_jax.study import jobs
 from twostage_jax.study.approaches import PAPER, find
@@ -293,6 +295,52 @@ def test_training_resumes_from_the_last_epoch(make, trained):
     assert resumed[0].images == network.images
     (record,) = read_records(study.folder.records)
     assert same_result(record, read_record(trained.folder.record(record.key)))
+
+
+class StoppedEngine:
+    """An engine that is interrupted in its first group, which has a checkpoint."""
+
+    def members(self, networks: int) -> int:
+        raise AssertionError("nobody is to be asked")
+
+    def device_memory(self, members: int) -> int | None:
+        return None
+
+    def run(self, task, groups, claims, progress):
+        self.checkpoints = claims.take(groups[0]).checkpoints
+        self.checkpoints.mkdir(parents=True)
+        raise DiedError
+        yield
+
+
+def test_a_study_that_resumes_keeps_the_number_of_members_of_what_is_in_flight(make):
+    """On other devices an engine suggests another number."""
+    study, scope = make(only("baseline", folds=7)), only("baseline", folds=7)
+    assert [len(group) for group in study.groups(3)] == [3, 3, 1]
+    assert study.members(5) == 5
+    study.open("test")
+    with pytest.raises(DiedError):
+        list(study.run(study.groups(3), engine=StoppedEngine()))
+    assert make(scope).members(5) == 3
+    assert make(scope).members(1) == 3
+    assert make(scope, output="other").members(5) == 5
+
+
+def test_an_engine_is_told_a_path_of_checkpoints_that_holds_in_any_working_directory(
+    images, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    engine = StoppedEngine()
+    study = make_study(Path(), images)
+    with pytest.raises(DiedError):
+        list(study.run(study.groups(1), engine=engine))
+    assert engine.checkpoints.parent == tmp_path / "checkpoints"
+
+
+def test_a_finished_study_asks_no_engine(trained):
+    work = plan_work(Console(quiet=True), trained, StoppedEngine(), None)
+    assert work.waiting == []
+    assert len(work.groups) == 4
 
 
 def test_writing_records_keeps_what_is_there_when_the_disk_is_full(trained, monkeypatch):

@@ -1,5 +1,6 @@
 """Attaching to a cluster: the address, its nodes and what is installed on them."""
 
+import contextlib
 import importlib
 import logging
 import os
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from twostage_jax.cluster.machines import (
     Machine,
     describe,
     different_versions,
-    find_platform,
     reachable,
     this_machine,
 )
@@ -33,7 +33,7 @@ def import_ray() -> Any:
     Raises:
         InputError: it is not installed.
     """
-    # Ray prints pages of its own logs about every worker that is lost, which we say in a line.
+    # Ray prints a page about every worker that is lost, which we tell in a line.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         return importlib.import_module("ray")
@@ -57,17 +57,38 @@ class Cluster:
         self.ray = ray
         self._own = own
 
+    def living(self) -> dict[str, dict[str, float]]:
+        """The resources of each living node, by what Ray calls the node.
+
+        Raises:
+            InputError: the cluster is gone.
+        """
+        with self.answering():
+            nodes = self.ray.nodes()
+        return {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
+
     def nodes(self) -> list[dict[str, float]]:
-        """The resources of each living node."""
-        return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        """The resources of each living node.
+
+        Raises:
+            InputError: the cluster is gone.
+        """
+        return list(self.living().values())
 
     def __str__(self) -> str:
         """What it has, for people."""
         return describe(self.nodes())
 
-    def platform(self, accelerator: str, option: str) -> str:
-        """See `find_platform`."""
-        return find_platform(accelerator, self.nodes(), option)
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """Turns what Ray raises where the head is lost into an InputError."""
+        try:
+            yield
+        except (self.ray.exceptions.RayError, RuntimeError, ConnectionError) as error:
+            raise InputError(
+                f"the cluster is gone ({_one_line(error)}); start it again, then the same command "
+                "resumes the study"
+            ) from error
 
     def on_nodes(self, function: Callable, *arguments) -> dict[str, Any]:
         """What a function returns on each node, or the error that it raised, by host.
@@ -104,7 +125,7 @@ class Cluster:
             if isinstance(there, Machine):
                 difference = different_versions(there._replace(host=host), here)
             else:
-                difference = f"{host} does not have twostage_jax ({_first_line(there)})"
+                difference = f"{host} does not have twostage_jax ({_one_line(there)})"
             if difference:
                 raise InputError(f"{difference}; install the same versions on all nodes")
 
@@ -137,7 +158,7 @@ def attach() -> Cluster:
                 "`ray start --head`, or unset RAY_ADDRESS"
             )
         address = running or "local"
-    # Of the clusters that we start, nothing is reported to anybody.
+    # A cluster that this process starts reports nothing to anybody.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
     own = {"include_dashboard": False} if address == "local" else {}
@@ -145,41 +166,63 @@ def attach() -> Cluster:
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (RuntimeError, ConnectionError, ValueError, OSError) as error:
-        raise InputError(
-            f"Ray cannot join the cluster at {address} ({_first_line(error)}); start one with "
-            "`ray start --head`, or change RAY_ADDRESS"
-        ) from error
+        reason = _one_line(error)
+        todo = "start one with `ray start --head`, or change RAY_ADDRESS"
+        if "version mismatch" in reason.lower():
+            todo = "install the same versions of Ray and Python on all nodes"
+        raise InputError(f"Ray cannot join the cluster at {address} ({reason}); {todo}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_signal)  # Ray has put its own
     return Cluster(ray, own=address == "local")
 
 
 def _running() -> str | None:
-    """The address of the cluster that `ray start` has started on this machine, if it answers.
+    """The address of the cluster that `ray start` has started on this machine, if there is one.
 
     Ray itself would wait for minutes for one that is gone.
+
+    Raises:
+        InputError: something answers at the address, but not as a head does. A cluster of our own
+            in its place would be a surprise.
     """
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    path = Path(folder, "ray", "ray_current_cluster")
     try:
-        address = Path(folder, "ray", "ray_current_cluster").read_text().strip()
-        _ask(address, CONNECT / 3)
+        address = path.read_text().strip()
+        _connect(address, CONNECT / 3)
     except (OSError, ValueError):
         return None
+    try:
+        _require_health(address, CONNECT / 3)
+    except OSError as error:
+        raise InputError(
+            f"no cluster answers at {address}, which {path} names ({error}); end it with "
+            "`ray stop`, or start another one here with RAY_ADDRESS=local"
+        ) from error
     return address
 
 
-def _ask(address: str, seconds: float) -> None:
-    """Asks whether a cluster's head is at an address.
+def _connect(address: str, seconds: float) -> None:
+    """Checks that somebody listens at an address.
 
     Raises:
-        OSError: nobody answers within some seconds, or not as a head does.
+        OSError: nobody does within some seconds.
         ValueError: the address is not HOST:PORT.
     """
     host, _, port = address.rpartition(":")
     if "/" in host or not 0 < int(port) < 2**16:
         raise ValueError(f"{address} is not HOST:PORT")
     socket.create_connection((host, int(port)), timeout=seconds).close()
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+
+
+def _require_health(address: str, seconds: float) -> None:
+    """Checks that who listens at an address is a cluster's head, of whatever version.
+
+    Raises:
+        OSError: it is none, or does not say so within some seconds.
+    """
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
+    command += ["--address", address]
     try:
         subprocess.run(command, capture_output=True, timeout=seconds, check=True)
     except subprocess.SubprocessError:
@@ -191,7 +234,8 @@ def _require_answer(address: str) -> None:
     began, reason = time.monotonic(), ""
     while (left := began + CONNECT - time.monotonic()) > 0:
         try:
-            return _ask(address, left)
+            _connect(address, left)
+            return _require_health(address, left)
         except ValueError:
             raise InputError(
                 f"RAY_ADDRESS is {address}, HOST:PORT of a cluster's head expected; start the "
@@ -206,5 +250,5 @@ def _require_answer(address: str) -> None:
     )
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -2,12 +2,12 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from twostage_jax.cluster.schedule import STRIKES, Running, Schedule, Worker
+from twostage_jax.cluster.schedule import STRIKES, Running, Schedule, WorkerId
 from twostage_jax.study.claims import Claims
 from twostage_jax.study.engine import Ended, Task, Tell
 from twostage_jax.study.halving import warn_of_halving
@@ -20,14 +20,14 @@ from twostage_jax.training.trainer import Advance, Progress
 class Advanced(NamedTuple):
     """A worker's group went on."""
 
-    worker: Worker
+    worker: WorkerId
     advances: list[Advance]
 
 
 class Finished(NamedTuple):
     """A worker has ended its group: with a result, or None where memory did not suffice."""
 
-    worker: Worker
+    worker: WorkerId
     result: GroupResult | None
 
 
@@ -40,12 +40,22 @@ class Lost(NamedTuple):
         blamed: whether its group may be at fault.
     """
 
-    worker: Worker
+    worker: WorkerId
     reason: str
     blamed: bool
 
 
-Event = Advanced | Finished | Lost
+class Stopped(NamedTuple):
+    """The study cannot go on.
+
+    Attributes:
+        error: why.
+    """
+
+    error: Exception
+
+
+Event = Advanced | Finished | Lost | Stopped
 
 
 @runtime_checkable
@@ -56,11 +66,11 @@ class Pool(Protocol):
         """Sees to it that there are as many workers, as far as the machines allow."""
         ...
 
-    def idle(self) -> list[Worker]:
+    def idle(self) -> list[WorkerId]:
         """The workers that are ready for a group."""
         ...
 
-    def assign(self, worker: Worker, group: Group, checkpoints: Path, task: Task) -> None:
+    def assign(self, worker: WorkerId, group: Group, checkpoints: Path, task: Task) -> None:
         """Gives a group to an idle worker."""
         ...
 
@@ -68,15 +78,15 @@ class Pool(Protocol):
         """What has happened; waits for something to happen, but no longer than some seconds."""
         ...
 
-    def dismiss(self, worker: Worker) -> None:
+    def dismiss(self, worker: WorkerId) -> None:
         """Ends a worker, whatever it does."""
         ...
 
-    def describe(self, worker: Worker) -> str:
+    def describe(self, worker: WorkerId) -> str:
         """Where a worker works, for people."""
         ...
 
-    def device(self, worker: Worker) -> str:
+    def device(self, worker: WorkerId) -> str:
         """What a worker computes on, for records."""
         ...
 
@@ -86,13 +96,13 @@ class Dealer:
     """Deals the groups of a run out to a pool of workers."""
 
     schedule: Schedule
-    """Of the groups."""
+    """Which group goes to which worker."""
     pool: Pool
-    """Of the workers."""
+    """The workers."""
     task: Task
     """What the groups have in common."""
     claims: Claims
-    """A group that is refused there is left out."""
+    """A group that another process trains is tried again once no other group waits."""
     give_up: Callable[[Group, str, str], GroupResult]
     """Makes what is recorded of a group that is given up, of the group, the reason and the device
     that was tried last."""
@@ -103,43 +113,73 @@ class Dealer:
     clock: Callable[[], float] = time.monotonic
     """Gives seconds."""
 
-    def deal(self) -> Iterator[Ended]:
-        """Runs until no group waits and none is at work.
+    def deal(self) -> Generator[Ended, None, None]:
+        """Runs until no group waits and none is at work. What has ended precedes any error.
 
         Raises:
-            InputError: a device has too little memory for a single network.
+            InputError: a device has too little memory for a single network, a record is damaged,
+                or no worker can start.
+            OSError: a lock, or a checkpoint of a worker, cannot be written or read.
         """
-        schedule, pool = self.schedule, self.pool
+        ended: list[Ended] = []
         while True:
-            self._assign()
-            if not schedule.unfinished:
-                return
-            pool.hire(schedule.unfinished)
-            ended = [own for event in pool.events(1.0) for own in self._handle(event)]
-            for worker in schedule.overdue(self.clock()):
-                seconds = schedule.allowance(schedule.running[worker].group)
-                ended += self._lose(Lost(worker, f"no progress for {seconds:.0f} s", blamed=True))
-                pool.dismiss(worker)
-            if ended:
-                self._assign()  # workers do not wait until records are written
+            error = None
+            try:
+                self._turn(ended)
+            except Exception as own:
+                error = own
             began = self.clock()
             yield from ended
-            schedule.pause(self.clock() - began)
+            self.schedule.pause(self.clock() - began)
+            ended.clear()
+            if error is not None:
+                raise error
+            if not self.schedule.unfinished:
+                return
 
-    def _assign(self) -> None:
+    def _turn(self, ended: list[Ended]) -> None:
+        """Deals out what waits, and looks once at what the workers do; adds what has ended."""
+        schedule, pool = self.schedule, self.pool
+        if pool.idle():
+            schedule.retry_held()
+        self._assign(ended)
+        if not schedule.unfinished:
+            return
+        pool.hire(schedule.unfinished)
+        for event in sorted(pool.events(1.0), key=_order):
+            ended += self._handle(event)
+        for worker in schedule.overdue(self.clock()):
+            seconds = schedule.allowance(schedule.running[worker].group)
+            pool.dismiss(worker)  # before its group's lock is given back
+            ended += self._lose(Lost(worker, f"no progress for {seconds:.0f} s", blamed=True))
+        if ended:
+            self._assign(ended)  # workers do not wait until records are written
+
+    def _assign(self, ended: list[Ended]) -> None:
         for worker in self.pool.idle():
-            folder = group = None
-            while folder is None:
-                if (group := self.schedule.next()) is None:
-                    return
-                folder = self.claims.take(group)
-            assert group is not None
-            self.pool.assign(worker, group, folder, self.task)
+            if (claimed := self._claim(ended)) is None:
+                return
+            group, checkpoints = claimed
+            self.pool.assign(worker, group, checkpoints, self.task)
             self.schedule.begin(worker, group, self.clock())
             self.tell(f"{title(group)}: {self.pool.describe(worker)}")
 
+    def _claim(self, ended: list[Ended]) -> tuple[Group, Path] | None:
+        """The largest group that nobody else trains, and the folder of its checkpoints."""
+        while (group := self.schedule.next()) is not None:
+            claim = self.claims.take(group)
+            if claim is None:
+                self.schedule.held.append(group)
+            elif claim.recorded:
+                ended.append(Ended(group, GroupResult([]), 0.0))
+            else:
+                return group, claim.checkpoints
+        return None
+
     def _handle(self, event: Event) -> list[Ended]:
         """What a group's end leaves, if the event is one."""
+        if isinstance(event, Stopped):
+            raise event.error
         schedule, worker, now = self.schedule, event.worker, self.clock()
         if worker not in schedule.running:
             return []
@@ -157,15 +197,16 @@ class Dealer:
         self.progress(Advance(schedule.images_left(running)))
         return [Ended(running.group, event.result, now - running.began)]
 
-    def _halve(self, worker: Worker) -> None:
-        running, half = self.schedule.too_large(worker)
+    def _halve(self, worker: WorkerId) -> None:
+        running, most, lower = self.schedule.too_large(worker)
         self._forget(running)
-        if not half:
+        if not most:
             raise InputError(
                 f"{self.pool.describe(worker)} has too little memory for one network; lower "
                 "--batch-size, --image-size or --width, or leave that machine out"
             )
-        warn_of_halving(len(running.group), half)
+        if lower:
+            warn_of_halving(len(running.group), most)
 
     def _lose(self, event: Lost) -> list[Ended]:
         where, device = self.pool.describe(event.worker), self.pool.device(event.worker)
@@ -187,3 +228,10 @@ class Dealer:
         self.claims.release(running.group)
         self.progress(Advance(-running.trained))
         self.progress(Advance(-running.resumed, resumed=True))
+
+
+def _order(event: Event) -> int:
+    """Results come before what may end the study."""
+    if isinstance(event, Finished):
+        return 1 if event.result is not None else 3
+    return {Advanced: 0, Lost: 2, Stopped: 3}[type(event)]

@@ -49,11 +49,11 @@ def _digest() -> str:
 def different_versions(there: Machine, here: Machine) -> str:
     """What differs between the versions of two machines, in words; empty where nothing does."""
     differences = [
-        f"{name} {found} there and {own} here"
+        f"{name} {found}, here is {own}"
         for name, own in here.versions.items()
         if (found := there.versions.get(name, "none")) != own
     ]
-    return f"{there.host} has {', '.join(differences)}" if differences else ""
+    return f"{there.host} has {' and '.join(differences)}" if differences else ""
 
 
 def reachable(folder: Path) -> bool:
@@ -95,14 +95,17 @@ def worker_size(
     workers: int | None = None,
     cpus: int | None = None,
 ) -> dict[str, int]:
-    """What a worker takes, in Ray's names: a GPU, all TPU chips of a host, or cores of a CPU.
+    """What a worker takes, in Ray's names: a GPU, TPU chips of a host, or cores of a CPU.
+
+    All workers take the same. What larger nodes have beyond a multiple of that is left unused.
 
     Args:
         platform: cpu, gpu or tpu.
         nodes: the resources of each node, as Ray tells them.
         workers: how many are asked for, at most.
-        cpus: cores per worker. By default as many as let all workers fit, or all of the smallest
-            node; beside an accelerator 1, or 0 where nodes say that they have none.
+        cpus: cores per worker. By default as many as the smallest node has, or fewer where that
+            lets as many workers fit as are asked for; beside an accelerator 1, or 0 where a node
+            has fewer cores than accelerators.
 
     Raises:
         InputError: not a single worker fits.
@@ -114,14 +117,20 @@ def worker_size(
         sizes = [{"CPU": own} for own in ([cpus] if cpus else range(max(least, 1), 0, -1))]
         size = next((own for own in sizes if fitting(own, nodes) >= (workers or 1)), sizes[-1])
     else:
-        spare = min((node.get("CPU", 0) for node in having), default=0) >= 1
-        size = {resource: 1 if platform == "gpu" else least, "CPU": cpus or int(spare)}
+        each = 1 if platform == "gpu" else least
+        spare = all(node.get("CPU", 0) >= node[resource] // each for node in having)
+        size = {resource: each, "CPU": cpus or int(spare)}
     if not fitting(size, nodes):
-        asked = " and ".join(f"{number} {name}" for name, number in size.items())
         raise InputError(
-            f"no worker of {asked} fits: the cluster has {describe(nodes)}; lower --cpus-per-worker"
+            f"no worker of {describe_size(size)} fits: the cluster has {describe(nodes)}; lower "
+            "--cpus-per-worker"
         )
     return size
+
+
+def describe_size(size: Mapping[str, int]) -> str:
+    """What a worker takes, for people: `1 GPU and 2 CPU`."""
+    return " and ".join(f"{number} {name}" for name, number in size.items() if number)
 
 
 def fitting(size: Mapping[str, int], nodes: Sequence[Mapping[str, Any]]) -> int:

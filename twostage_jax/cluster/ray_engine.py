@@ -1,7 +1,7 @@
 """The engine that trains on a cluster of Ray's, see `study.engine`."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from twostage_jax.cluster.attachment import Cluster
@@ -31,6 +31,7 @@ class RayEngine:
         workers: int | None = None,
         cpus: int | None = None,
         timeout: float | None = None,
+        shared: bool = True,
         tell: Tell | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -44,19 +45,24 @@ class RayEngine:
             workers: the most workers; None for as many as fit.
             cpus: cores per worker; see `machines.worker_size`.
             timeout: see `Schedule`.
+            shared: whether all nodes are expected to see the folders of checkpoints.
             tell: is told who works on what.
             clock: gives seconds.
 
         Raises:
-            InputError: not a single worker fits.
+            InputError: not a single worker fits, or the cluster is gone.
         """
         size = worker_size(platform, cluster.nodes(), workers, cpus)
         briefing = Briefing(material, plug_ins(), platform, programs.resolve())
-        self._pool = RayPool(cluster, briefing, size, workers)
+        self._pool = RayPool(cluster, briefing, size, workers, shared=shared, clock=clock)
         self._material = material
         self._timeout = timeout
         self._clock = clock
         self._tell = tell or (lambda _: None)
+
+    def __str__(self) -> str:
+        """How many workers there can be, and what each takes."""
+        return str(self._pool)
 
     def __enter__(self) -> "RayEngine":
         """Returns itself."""
@@ -72,7 +78,7 @@ class RayEngine:
         There are fewer where workers would have nothing to do otherwise.
         """
         fitting = self._pool.ask("members_that_fit")
-        return min(fitting, -(-networks // self._pool.room()))
+        return min(fitting, -(-networks // max(1, self._pool.room())))
 
     def device_memory(self, members: int) -> int | None:
         """See `Engine.device_memory`; of the first worker that starts."""
@@ -80,11 +86,11 @@ class RayEngine:
 
     def run(
         self, task: Task, groups: Sequence[Group], claims: Claims, progress: Progress
-    ) -> Iterator[Ended]:
+    ) -> Generator[Ended, None, None]:
         """See `Engine.run`.
 
         Raises:
-            InputError: no worker can start, or a device has too little memory for one network.
+            InputError, OSError: as `Dealer.deal`.
         """
         plans = self._material.make_plans()
 
@@ -101,4 +107,8 @@ class RayEngine:
             tell=self._tell,
             clock=self._clock,
         )
-        yield from dealer.deal()
+        try:
+            yield from dealer.deal()
+        except BaseException:
+            self._pool.close()  # before the locks of groups in training are given back
+            raise

@@ -15,8 +15,8 @@ PATIENCE = 15 * 60.0
 FORECASTS = 10
 """A group may be silent for as many times as long as it is forecast to take as a whole."""
 
-Worker = int
-"""Number of a worker."""
+WorkerId = int
+"""The number of a worker; none is given twice."""
 
 
 @dataclass
@@ -27,8 +27,8 @@ class Running:
         group: its networks.
         began: when, in seconds.
         heard: when it last went on.
-        trained: its image passes since then.
-        resumed: those for which a checkpoint stood.
+        trained: its image passes since it began.
+        resumed: its image passes for which a checkpoint stood.
     """
 
     group: Group
@@ -52,8 +52,25 @@ class Loss(NamedTuple):
     given_up: bool
 
 
+class Halved(NamedTuple):
+    """What became of a group that did not fit into memory.
+
+    Attributes:
+        running: the group, as it was.
+        most: networks that are tried at a time from now on; 0 where one is too many.
+        lower: whether that is a new limit.
+    """
+
+    running: Running
+    most: int
+    lower: bool
+
+
 class Schedule:
-    """The groups that wait, the largest first, and those at work, one per worker."""
+    """The groups that wait, the largest first, and those at work, one per worker.
+
+    A group that another process trains is held: it waits again once nothing else does.
+    """
 
     def __init__(self, groups: Iterable[Group], epochs: int, timeout: float | None = None):
         """Nothing is at work yet.
@@ -65,7 +82,8 @@ class Schedule:
                 forecast allows, see `allowance`.
         """
         self.waiting: list[Group] = []
-        self.running: dict[Worker, Running] = {}
+        self.held: list[Group] = []
+        self.running: dict[WorkerId, Running] = {}
         self._epochs = epochs
         self._timeout = timeout
         self._most: int | None = None
@@ -75,8 +93,8 @@ class Schedule:
 
     @property
     def unfinished(self) -> int:
-        """How many groups wait or are at work."""
-        return len(self.waiting) + len(self.running)
+        """How many groups wait, are held or are at work."""
+        return len(self.waiting) + len(self.held) + len(self.running)
 
     def images(self, group: Group) -> int:
         """Image passes of a group."""
@@ -97,12 +115,18 @@ class Schedule:
         """The largest group that waits, which waits no longer; None where none does."""
         return self.waiting.pop(0) if self.waiting else None
 
-    def begin(self, worker: Worker, group: Group, now: float) -> None:
+    def retry_held(self) -> None:
+        """Held groups wait again, unless others wait."""
+        if not self.waiting:
+            held, self.held = self.held, []
+            self._wait(held)
+
+    def begin(self, worker: WorkerId, group: Group, now: float) -> None:
         """A worker has been given a group."""
         assert worker not in self.running, "one group per worker"
         self.running[worker] = Running(group, now, now)
 
-    def advance(self, worker: Worker, advance: Advance, now: float) -> None:
+    def advance(self, worker: WorkerId, advance: Advance, now: float) -> None:
         """A group went on."""
         running = self.running[worker]
         running.heard = now
@@ -111,7 +135,7 @@ class Schedule:
         else:
             running.trained += advance.images
 
-    def done(self, worker: Worker, now: float) -> Running:
+    def done(self, worker: WorkerId, now: float) -> Running:
         """A worker has ended its group; its duration is learned for forecasts."""
         running = self.running.pop(worker)
         if running.trained:
@@ -119,7 +143,7 @@ class Schedule:
             self._done_seconds += now - running.began
         return running
 
-    def lost(self, worker: Worker, *, blamed: bool) -> Loss:
+    def lost(self, worker: WorkerId, *, blamed: bool) -> Loss:
         """A worker is gone. Its group waits again, unless it has taken too many down.
 
         Args:
@@ -133,19 +157,16 @@ class Schedule:
             self._wait([running.group])
         return Loss(running, strikes, strikes >= STRIKES)
 
-    def too_large(self, worker: Worker) -> tuple[Running, int]:
-        """A group did not fit into memory: it is halved, as are all that are larger than a half.
-
-        Returns:
-            the group as it was, and the new limit; 0 where it cannot be halved.
-        """
-        running = self.running.pop(worker)
+    def too_large(self, worker: WorkerId) -> Halved:
+        """A group did not fit into memory: it is halved, as are all that are larger than a half."""
+        running, before = self.running.pop(worker), self._most
         half = len(running.group) // 2
-        if half:
-            self._most = min(self._most or half, half)
-            waiting, self.waiting = self.waiting, []
-            self._wait([*waiting, running.group])
-        return running, half
+        if not half:
+            return Halved(running, 0, lower=True)
+        self._most = min(before or half, half)
+        waiting, self.waiting = self.waiting, []
+        self._wait([*waiting, running.group])
+        return Halved(running, self._most, lower=self._most != before)
 
     def allowance(self, group: Group) -> float:
         """Seconds that a group may be silent."""
@@ -156,7 +177,7 @@ class Schedule:
         forecast = self.images(group) * self._done_seconds / self._done_images
         return max(PATIENCE, FORECASTS * forecast)
 
-    def overdue(self, now: float) -> list[Worker]:
+    def overdue(self, now: float) -> list[WorkerId]:
         """The workers whose groups have been silent for too long."""
         return [
             worker

@@ -18,13 +18,6 @@ from twostage_jax.commands.device import (
     require_memory,
 )
 from twostage_jax.commands.ending import run_command
-from twostage_jax.commands.engines import (
-    EngineOptions,
-    require_folder,
-    require_shared,
-    start_engine,
-    start_platform,
-)
 from twostage_jax.commands.options import (
     Reading,
     Training,
@@ -34,11 +27,19 @@ from twostage_jax.commands.options import (
     find_data,
     named_device,
     parse,
+    read,
     read_data,
 )
 from twostage_jax.commands.quiet import silence_orbax
 from twostage_jax.commands.saved_model import Device
 from twostage_jax.commands.studies import AGAIN, INTERRUPTED, plan_work, run_study
+from twostage_jax.commands.where import (
+    EngineOptions,
+    require_folder,
+    require_shared,
+    start_engine,
+    start_platform,
+)
 from twostage_jax.data.folds import Splitting, most_splits
 from twostage_jax.data.groups import parse_groups, read_groups
 from twostage_jax.data.image_set import ImageSet
@@ -83,9 +84,9 @@ class Options(Training, EngineOptions, Reading):
     checkpoints: Path = _CHECKPOINTS
     """Folder of the checkpoints of training in flight."""
     members: int | None = None
-    """Networks at a time; by default what suits the device."""
+    """Networks at a time; by default what suits the devices, or goes on with what is in flight."""
     device: Device = "auto"
-    """Where to train."""
+    """Where to train; with --engine ray, on what of the cluster."""
 
 
 def default_output(data: str) -> Path:
@@ -113,10 +114,12 @@ def compare(arguments: Sequence[str]) -> int:
         return 0
     fix_numerics()
     device = require_known("device", named_device(arguments), ACCELERATORS)
-    platform, cluster = start_platform(arguments, device, "--device")
+    read_early = partial(read, Options, PROGRAM, arguments, default_training("cpu"))
+    platform, cluster = start_platform(arguments, device, "--device", read_early)
     options: Options = parse(Options, PROGRAM, arguments, default_training(platform))
     options = _with_paths(options)
-    require_shared(cluster, options.checkpoints, named=options.checkpoints != _CHECKPOINTS)
+    named = options.checkpoints != _CHECKPOINTS
+    shared = require_shared(cluster, options.checkpoints, named=named)
     programs = user_cache() / "compiled"
     keep_programs(programs)
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -124,8 +127,8 @@ def compare(arguments: Sequence[str]) -> int:
         if cluster is None:
             require_memory(options.protocol, options.image_size, option_name)
         study = make_study(console, options)
-        engines = start_engine(options, study, platform, cluster, programs, console.print)
-        with engines as engine:
+        parts = (study, platform, cluster, programs, console.print)
+        with start_engine(options, *parts, shared=shared) as engine:
             work = plan_work(console, study, engine, options.members)
             command, fit = command_line(PROGRAM, arguments), fit_command(options)
             absent, made = run_study(console, study, engine, work, command, fit=fit)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from twostage_jax.support.errors import InputError
+from twostage_jax.support.errors import InputError, is_out_of_memory
 from twostage_jax.training.protocol import Protocol
 
 ACCELERATORS = ("auto", "cpu", "gpu", "tpu")
@@ -39,7 +39,7 @@ def out_of_memory_as_input_error(advice: str) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise InputError(f"the device has too little memory: {advice}") from error
 

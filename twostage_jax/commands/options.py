@@ -134,6 +134,19 @@ def default_training(platform: str) -> Training:
     return ON_CPU if platform == "cpu" else Training()
 
 
+def read(
+    kind: type[Options], program: str, arguments: Sequence[str], training: Training
+) -> Options:
+    """Reads a command's options without a look at their values; arguments as for `parse`.
+
+    Raises:
+        SystemExit: `--help`, or an option that does not exist.
+    """
+    print_help(kind, program, arguments, training)
+    given = [*training.to_arguments(), *arguments]  # of two values of an option, the last counts
+    return tyro.cli(kind, prog=program, args=given, config=(tyro.conf.FlagCreatePairsOff,))
+
+
 def parse(
     kind: type[Options], program: str, arguments: Sequence[str], training: Training
 ) -> Options:
@@ -149,9 +162,7 @@ def parse(
         InputError: a value is not valid.
         SystemExit: `--help`, or an option that does not exist.
     """
-    print_help(kind, program, arguments, training)
-    given = [*training.to_arguments(), *arguments]  # of two values of an option, the last counts
-    options = tyro.cli(kind, prog=program, args=given, config=(tyro.conf.FlagCreatePairsOff,))
+    options = read(kind, program, arguments, training)
     if options.weights.startswith("~"):
         weights = str(user_path(Path(options.weights), "--weights"))
         options = dataclasses.replace(options, weights=weights)

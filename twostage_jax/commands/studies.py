@@ -38,15 +38,20 @@ def plan_work(console: Console, study: Study, engine: Engine, members: int | Non
         console: to write on.
         study: to run.
         engine: that is to train.
-        members: networks trained at a time; None for as many as suit the engine.
+        members: networks trained at a time; None for as many as suit the engine, or let what is in
+            flight go on.
 
     Raises:
         InputError: the study's folder holds another one, or nothing is in scope.
     """
-    groups = study.groups(members or engine.members(len(study.networks)))
     console.print(f"images: {study.image_set!r}")
     study.check_folder()
-    waiting = study.pending(groups)
+    left = {own for group in study.pending([(own,) for own in study.networks]) for own in group}
+    if members is None:
+        # Nobody is asked, and no worker is waited for, where nothing is to be trained.
+        members = study.members(engine.members(len(study.networks))) if left else 1
+    groups = study.groups(members)
+    waiting = [group for group in groups if not left.isdisjoint(group)]
     console.print(
         f"study: {len(study.networks)} networks, {len(record_keys(study.networks))} records, "
         f"{image_passes(groups, study.protocol.epochs):,} image passes; to do: "

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from twostage_jax.study.folder import StudyFolder
 from twostage_jax.study.jobs import Group, pending, record_keys
@@ -10,14 +11,20 @@ from twostage_jax.study.litter import lock_path, warn_of_holder
 from twostage_jax.support.files import FileLock
 
 
-class Claims:
-    """The groups of a study that this process has taken, each by a lock beside its checkpoints.
+class Claim(NamedTuple):
+    """A group that this process may train.
 
     Attributes:
-        wait: whether to wait for a group that another process trains.
-        held: groups that were refused because another process trains them.
-        recorded: groups that were refused because another process has just recorded them.
+        checkpoints: folder of its checkpoints.
+        recorded: whether another process has just recorded it; then nothing is left to train.
     """
+
+    checkpoints: Path
+    recorded: bool
+
+
+class Claims:
+    """The groups of a study that this process has taken, each by a lock beside its checkpoints."""
 
     def __init__(self, folder: StudyFolder, checkpoints: Callable[[Group], Path]):
         """Nothing is taken yet.
@@ -26,15 +33,17 @@ class Claims:
             folder: of the study.
             checkpoints: gives the folder of a group's checkpoints.
         """
-        self.wait = False
-        self.held: list[Group] = []
-        self.recorded: list[Group] = []
         self._folder = folder
         self._checkpoints = checkpoints
         self._locks: dict[Group, FileLock] = {}
+        self._warned = False
 
-    def take(self, group: Group) -> Path | None:
-        """Takes a group and returns the folder of its checkpoints; None where it is refused.
+    def take(self, group: Group, *, wait: bool = False) -> Claim | None:
+        """Takes a group; None where another process trains it, of which the first warns.
+
+        Args:
+            group: to take.
+            wait: whether to wait for that other process.
 
         Raises:
             InputError: a record is damaged.
@@ -43,16 +52,15 @@ class Claims:
         folder = self._checkpoints(group)
         note = {"study": str(self._folder.path.resolve())}
         lock = FileLock(lock_path(folder), note | {"records": [*map(str, record_keys(group))]})
-        if not lock.take(self.wait):
-            warn_of_holder(lock.path, said=bool(self.held))
-            self.held.append(group)
+        if not lock.take(wait):
+            warn_of_holder(lock.path, said=self._warned)
+            self._warned = True
             return None
         self._locks[group] = lock
-        if not pending([group], self._folder):
+        recorded = not pending([group], self._folder)
+        if recorded:
             self.release(group, done=True)
-            self.recorded.append(group)
-            return None
-        return folder
+        return Claim(folder, recorded)
 
     def release(self, group: Group, *, done: bool = False) -> None:
         """Gives a group back; once its records are written (`done`), its checkpoints go."""

@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -69,7 +70,7 @@ class Ended(NamedTuple):
 
     Attributes:
         group: its networks.
-        result: what they leave.
+        result: what they leave; without records where another process has just recorded them.
         seconds: of wall time.
     """
 
@@ -92,13 +93,16 @@ class Engine(Protocol):
 
     def run(
         self, task: Task, groups: Sequence[Group], claims: Claims, progress: Progress
-    ) -> Iterator[Ended]:
+    ) -> Generator[Ended, None, None]:
         """Trains groups, in any order, in parts where memory does not suffice.
+
+        A group that another process trains is left until all others are done, and taken up when
+        that process has ended.
 
         Args:
             task: what they have in common.
             groups: to train.
-            claims: a group is trained once it is taken there, and left out where that is refused.
+            claims: a group is trained once it is taken there.
             progress: is told how far training is.
         """
         ...
@@ -120,7 +124,7 @@ class LocalEngine:
 
     def run(
         self, task: Task, groups: Sequence[Group], claims: Claims, progress: Progress
-    ) -> Iterator[Ended]:
+    ) -> Generator[Ended, None, None]:
         """See `Engine.run`.
 
         Raises:
@@ -128,15 +132,19 @@ class LocalEngine:
             JaxRuntimeError: the device has too little memory for a single network.
         """
         task = task.on(device_name())
+        held: list[Group] = []
 
-        def run(group: Group) -> GroupResult | None:
-            folder = claims.take(group)
-            if folder is None:
+        def run(group: Group, *, wait: bool) -> GroupResult | None:
+            claim = claims.take(group, wait=wait)
+            if claim is None:
+                held.append(group)
                 return None
+            if claim.recorded:
+                return GroupResult([])
             self._tell(f"{title(group)} begins")
             try:
                 return run_group(
-                    *(self._trainer, self._plans, group, folder, task.provenance),
+                    *(self._trainer, self._plans, group, claim.checkpoints, task.provenance),
                     shown=task.shown,
                     progress=progress,
                 )
@@ -144,7 +152,9 @@ class LocalEngine:
                 claims.release(group)
                 raise
 
-        for ended in run_halving(groups, run):
+        for ended in run_halving(groups, partial(run, wait=False)):
+            yield Ended(*ended)
+        for ended in run_halving(held, partial(run, wait=True)):
             yield Ended(*ended)
 
 

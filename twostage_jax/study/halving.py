@@ -8,6 +8,7 @@ from typing import TypeVar
 import jax
 
 from twostage_jax.study.jobs import Group
+from twostage_jax.support.errors import is_out_of_memory
 
 Result = TypeVar("Result")
 
@@ -37,7 +38,7 @@ def run_halving(
         try:
             result = run(group)
         except jax.errors.JaxRuntimeError as error:
-            if not out_of_memory(error) or len(group) == 1:
+            if not is_out_of_memory(error) or len(group) == 1:
                 raise
             most = len(group) // 2
             warn_of_halving(len(group), most)
@@ -45,11 +46,6 @@ def run_halving(
             continue
         if result is not None:
             yield group, result, time.perf_counter() - started
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that a device has too little memory."""
-    return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def warn_of_halving(members: int, most: int) -> None:

@@ -6,6 +6,7 @@ epoch, records are written when their group is done: a study may be stopped at a
 started again.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -44,7 +45,7 @@ from twostage_jax.study.jobs import (
     record_keys,
     shown_record,
 )
-from twostage_jax.study.litter import remove_litter
+from twostage_jax.study.litter import groups_in_flight, remove_litter
 from twostage_jax.study.record import Record, known_prior
 from twostage_jax.study.run import GroupResult, Provenance, correct, versions
 from twostage_jax.support.errors import InputError
@@ -110,7 +111,8 @@ class Study:
         self.folder = StudyFolder(output)
         self.material = Material(image_set, protocol, splitting, weights)
         self.plans = self.material.make_plans()
-        self._checkpoints = checkpoints
+        # Workers of an engine may have another working directory.
+        self._checkpoints = checkpoints.absolute()
         self.settings = {
             "dataset": dataset,
             "fingerprint": image_set.fingerprint,
@@ -139,6 +141,24 @@ class Study:
     def groups(self, members: int) -> list[Group]:
         """The networks in groups of at most `members`."""
         return make_groups(self.networks, members, self.protocol.batch_size)
+
+    def members(self, usual: int) -> int:
+        """The number of members with which the most groups in flight go on.
+
+        An engine may suggest another number after a restart, on other devices. Groups of other
+        networks would not find their checkpoints.
+
+        Args:
+            usual: the number that counts where nothing is in flight.
+        """
+        in_flight = groups_in_flight(self.folder, self._checkpoints)
+        if not in_flight:
+            return usual
+
+        def kept(members: int) -> int:
+            return sum(frozenset(record_keys(own)) in in_flight for own in self.groups(members))
+
+        return max([usual, *range(1, len(self.networks) + 1)], key=kept)
 
     def check_folder(self) -> Description:
         """Checks that the study's folder, if there is one, is this study's, and so every record.
@@ -306,18 +326,15 @@ class Study:
         engine = engine or LocalEngine(self.trainer, self.plans)
         claims = Claims(self.folder, self._checkpoint_folder)
         try:
-            for claims.wait in (False, True):
-                left, claims.held = claims.held, []
-                todo = left if claims.wait else groups
-                for group, result, seconds in engine.run(task, todo, claims, progress):
+            with contextlib.closing(engine.run(task, groups, claims, progress)) as all_ended:
+                for group, result, seconds in all_ended:
                     self._record(result)
                     claims.release(group, done=True)
+                    if not result.records:  # those of another process are there
+                        images = image_passes([group], self.protocol.epochs)
+                        progress(Advance(images, resumed=True))
                     failed = sum(record.status == "failed" for record in result.records)
                     yield GroupDone(group, failed, seconds)
-                for group in claims.recorded:
-                    progress(Advance(image_passes([group], self.protocol.epochs), resumed=True))
-                    yield GroupDone(group, 0, 0.0)
-                claims.recorded.clear()
         finally:
             claims.release_all()
         self.remove_litter()

@@ -29,3 +29,8 @@ def require_known(kind: str, name: str, valid: Iterable[str]) -> str:
     if len(valid) > _LISTED:
         listed += f" and {len(valid) - _LISTED} more"
     raise InputError(f"unknown {kind} '{name}'{hint} (valid: {listed})")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether JAX says that a device has too little memory."""
+    return "RESOURCE_EXHAUSTED" in str(error)

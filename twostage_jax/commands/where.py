@@ -1,4 +1,4 @@
-"""The options of engines, and which engine a command's study is trained by."""
+"""Where a command's study is trained: the options, the cluster and the engine."""
 
 import argparse
 import contextlib
@@ -12,6 +12,7 @@ from typing import Literal
 import jax
 
 from twostage_jax.cluster.attachment import Cluster, attach
+from twostage_jax.cluster.machines import find_platform
 from twostage_jax.cluster.ray_engine import RayEngine
 from twostage_jax.commands.device import use_accelerator
 from twostage_jax.study.engine import Engine, LocalEngine
@@ -31,9 +32,11 @@ class EngineOptions:
     engine: Literal["local", "ray"] = "local"
     """What trains: this process, or workers on a Ray cluster."""
     workers: int | None = None
-    """ray: at most; by default one per GPU, TPU host or node."""
+    """ray: the most workers; by default one per GPU, per TPU host, or per node of CPUs."""
     cpus_per_worker: int | None = None
-    """ray: cores per worker; by default all, shared by workers."""
+    """ray: cores of each worker; by default as many as the smallest node has, fewer where --workers
+    would not fit. All workers have as many, or records would differ; what larger nodes have beyond
+    a multiple is unused."""
     unit_timeout: float | None = None
     """ray: seconds without progress until another worker gets the networks; by default ten times
     their forecast, at least 900."""
@@ -65,7 +68,10 @@ class EngineOptions:
 
 
 def start_platform(
-    arguments: Sequence[str], accelerator: str, option: str
+    arguments: Sequence[str],
+    accelerator: str,
+    option: str,
+    read: Callable[[], EngineOptions],
 ) -> tuple[str, Cluster | None]:
     """Starts JAX where a command line says that networks train; that decides its other defaults.
 
@@ -75,12 +81,15 @@ def start_platform(
         arguments: the command line.
         accelerator: one of `device.ACCELERATORS`.
         option: what the command calls it.
+        read: reads the command line, whatever the defaults. It ends the process where options do
+            not exist, and for `--help`: no cluster is joined or started for that.
 
     Returns:
         cpu, gpu or tpu, and the cluster if there is one.
 
     Raises:
         InputError: JAX does not find the device, or there is no such cluster.
+        SystemExit: see `read`.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--engine", default="local")
@@ -88,9 +97,10 @@ def start_platform(
     if require_known("engine", known.engine, ENGINES) == "local":
         use_accelerator(accelerator, option)
         return jax.default_backend(), None
+    read().require_valid()
     cluster = attach()
     use_accelerator("cpu", option)
-    platform = cluster.platform(accelerator, option)
+    platform = find_platform(accelerator, cluster.nodes(), option)
     cluster.require_same_versions()
     return platform, cluster
 
@@ -103,6 +113,8 @@ def start_engine(
     cluster: Cluster | None,
     programs: Path,
     tell: Callable[[str], None],
+    *,
+    shared: bool,
 ) -> Iterator[Engine]:
     """The engine that the options ask for; its workers end with the block.
 
@@ -113,6 +125,7 @@ def start_engine(
         cluster: likewise.
         programs: folder of compiled programs.
         tell: prints a line.
+        shared: as `require_shared` returns it.
 
     Raises:
         InputError: the cluster has no room for a worker.
@@ -129,12 +142,14 @@ def start_engine(
         workers=options.workers,
         cpus=options.cpus_per_worker,
         timeout=options.unit_timeout,
+        shared=shared,
         tell=told,
     ) as engine:
+        tell(f"up to {engine}")
         yield engine
 
 
-def require_shared(cluster: Cluster | None, checkpoints: Path, *, named: bool) -> None:
+def require_shared(cluster: Cluster | None, checkpoints: Path, *, named: bool) -> bool:
     """Checks that all nodes see the folder of checkpoints.
 
     Args:
@@ -143,16 +158,19 @@ def require_shared(cluster: Cluster | None, checkpoints: Path, *, named: bool) -
         named: whether the user named it. The default folder need not be shared: then a group whose
             worker is lost begins anew, of which a warning tells.
 
+    Returns:
+        whether they do.
+
     Raises:
         InputError: a node does not see the folder that was named, or cannot write it.
         OSError: it cannot be made.
     """
     if cluster is None:
-        return
+        return True
     checkpoints.mkdir(parents=True, exist_ok=True)
-    hosts = cluster.unreachable(checkpoints.resolve())
+    hosts = cluster.unreachable(checkpoints.absolute())
     if not hosts:
-        return
+        return True
     text = f"{', '.join(hosts[:3])}{' and others' * (len(hosts) > 3)} cannot reach {checkpoints}"
     if named:
         raise InputError(
@@ -164,6 +182,7 @@ def require_shared(cluster: Cluster | None, checkpoints: Path, *, named: bool) -
         "with --checkpoints",
         stacklevel=2,
     )
+    return False
 
 
 def require_folder(path: Path, option: str) -> None:
