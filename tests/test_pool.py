@@ -4,13 +4,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from cluster_study import make_study
 
 from twostage_jax.cluster import pool as pools
 from twostage_jax.cluster.attachment import Cluster
 from twostage_jax.cluster.dealing import Advanced, Finished, Lost, Stopped
 from twostage_jax.cluster.machines import Machine
 from twostage_jax.cluster.pool import FALSE_STARTS, START_LIMIT, RayPool
+from twostage_jax.cluster.ray_engine import RayEngine
 from twostage_jax.cluster.worker import Briefing, Introduction, News, Report, Started
+from twostage_jax.study.claims import Claims
 from twostage_jax.study.engine import Task
 from twostage_jax.study.run import GroupResult, Provenance
 from twostage_jax.support.errors import InputError
@@ -336,3 +339,17 @@ def test_checkpoints_that_a_worker_does_not_see_are_told_once(make_pool):
     quiet.run = life.run
     quiet.begin()
     quiet.events()
+
+
+def test_workers_end_before_the_locks_of_their_groups_are_given_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(pools, "this_machine", lambda: HERE)
+    full = Report(stop=OSError("vm2: disk full"))
+    ray = FakeRay(lambda number, method: full if method == "run" else None)
+    study, killed = make_study(tmp_path), []
+    engine = RayEngine(
+        *(Cluster(ray), study.material), platform="cpu", programs=tmp_path, clock=lambda: ray.now
+    )
+    monkeypatch.setattr(Claims, "release_all", lambda _: killed.extend(ray.killed))
+    with pytest.raises(OSError, match="disk full"):
+        list(study.run(study.groups(1), engine=engine))
+    assert killed == [1]

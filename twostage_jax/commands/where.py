@@ -32,7 +32,7 @@ class EngineOptions:
     engine: Literal["local", "ray"] = "local"
     """What trains: this process, or workers on a Ray cluster."""
     workers: int | None = None
-    """ray: the most workers; by default one per GPU, per TPU host, or per node of CPUs."""
+    """ray: the most workers; by default one per GPU or TPU host, on CPUs as many as fit."""
     cpus_per_worker: int | None = None
     """ray: cores of each worker; by default as many as the smallest node has, fewer where --workers
     would not fit. All workers have as many, or records would differ; what larger nodes have beyond

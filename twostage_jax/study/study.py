@@ -326,8 +326,8 @@ class Study:
         engine = engine or LocalEngine(self.trainer, self.plans)
         claims = Claims(self.folder, self._checkpoint_folder)
         try:
-            with contextlib.closing(engine.run(task, groups, claims, progress)) as all_ended:
-                for group, result, seconds in all_ended:
+            with contextlib.closing(engine.run(task, groups, claims, progress)) as ended:
+                for group, result, seconds in ended:
                     self._record(result)
                     claims.release(group, done=True)
                     if not result.records:  # those of another process are there
