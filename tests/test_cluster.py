@@ -1,5 +1,6 @@
 """Studies on a cluster: equal records whatever dies. Run with `pytest -m cluster`."""
 
+import contextlib
 import os
 import re
 import signal
@@ -185,55 +186,45 @@ def start(folder: Path, address: str) -> subprocess.Popen:
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_driver_that_is_killed_takes_its_workers_along_and_is_started_again(
-    head, nodes, local, tmp_path
-):
-    nodes()
-    log = tmp_path / "log"
-    for begun, number in enumerate((signal.SIGKILL, signal.SIGINT), start=1):
-        driver = start(tmp_path, head.address)
-        checkpoint = tmp_path.glob("checkpoints/*/*/_CHECKPOINT_METADATA")
-        while len(re.findall("process", log.read_text())) < begun or not any(checkpoint):
-            assert driver.poll() is None, log.read_text()
-            time.sleep(0.02)
-            checkpoint = tmp_path.glob("checkpoints/*/*/_CHECKPOINT_METADATA")
-        driver.send_signal(number)
-        assert driver.wait() == (130 if number == signal.SIGINT else -number)
-        for process in re.findall(r"process (\d+)", log.read_text()):
-            while Path("/proc", process).exists():
-                time.sleep(0.1)
-    assert start(tmp_path, head.address).wait() == 0, log.read_text()
-    assert_same(read_records(tmp_path / "out" / "records"), local)
-    assert not list((tmp_path / "checkpoints").iterdir())
-    assert "Traceback" not in log.read_text()
-
-
-def test_a_head_that_is_lost_ends_the_command_and_a_new_one_resumes_it(
-    local, tmp_path, monkeypatch
-):
-    """Ray ends the process of a driver that cannot reach its head, after a minute by default."""
-    pytest.importorskip("ray")
+@contextlib.contextmanager
+def small_cluster():
+    """A head with room for one worker, which a test may end."""
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'tests'}")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": threads()})
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def test_a_driver_that_ends_takes_its_workers_along_and_is_started_again(
+    head, local, tmp_path, monkeypatch
+):
+    """It is killed, is interrupted, loses its head; then another cluster trains what is left."""
+    # Ray ends the process of a driver without a head, after a minute by default.
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "2")
-    log = tmp_path / "log"
-    for lost in (True, False):
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": threads()})
-        try:
+    log, ends = tmp_path / "log", {"kill": -signal.SIGKILL, "interrupt": 130, "lose": 1}
+    with small_cluster() as cluster:
+        for begun, (end, status) in enumerate(ends.items(), start=1):
             driver = start(tmp_path, cluster.address)
-            while lost and "process" not in log.read_text():
+            while len(re.findall("process", log.read_text())) < begun or not any(
+                tmp_path.glob("checkpoints/*/*/_CHECKPOINT_METADATA")
+            ):
                 assert driver.poll() is None, log.read_text()
-                time.sleep(0.05)
-            if lost:
+                time.sleep(0.02)
+            if end == "lose":
                 cluster.head_node.kill_gcs_server(check_alive=False)
-            assert driver.wait(60) == (1 if lost else 0), log.read_text()
-        finally:
-            cluster.shutdown()
-        for process in re.findall(r"process (\d+)", log.read_text()):
-            while Path("/proc", process).exists():
-                time.sleep(0.1)
+            else:
+                driver.send_signal(signal.SIGKILL if end == "kill" else signal.SIGINT)
+            assert driver.wait(60) == status, log.read_text()
+            for process in re.findall(r"process (\d+)", log.read_text()):
+                while Path("/proc", process).exists():
+                    time.sleep(0.1)
+    with small_cluster() as cluster:
+        assert start(tmp_path, cluster.address).wait() == 0, log.read_text()
     assert_same(read_records(tmp_path / "out" / "records"), local)
+    assert not list((tmp_path / "checkpoints").iterdir())
     assert "Traceback" not in log.read_text()
 
 
