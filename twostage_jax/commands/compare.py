@@ -84,9 +84,9 @@ class Options(Training, EngineOptions, Reading):
     checkpoints: Path = _CHECKPOINTS
     """Folder of the checkpoints of training in flight."""
     members: int | None = None
-    """Networks at a time; by default what suits the devices, or goes on with what is in flight."""
+    """Networks at a time; by default what suits the devices."""
     device: Device = "auto"
-    """Where to train; with --engine ray, on what of the cluster."""
+    """Where to train, here or on the cluster."""
 
 
 def default_output(data: str) -> Path:

@@ -32,11 +32,9 @@ class EngineOptions:
     engine: Literal["local", "ray"] = "local"
     """What trains: this process, or workers on a Ray cluster."""
     workers: int | None = None
-    """ray: the most workers; by default one per GPU or TPU host, on CPUs as many as fit."""
+    """ray: the most workers; by default as many as fit."""
     cpus_per_worker: int | None = None
-    """ray: cores of each worker; by default as many as the smallest node has, fewer where --workers
-    would not fit. All workers have as many, or records would differ; what larger nodes have beyond
-    a multiple is unused."""
+    """ray: cores of each worker; by default those of the smallest node."""
     unit_timeout: float | None = None
     """ray: seconds without progress until another worker gets the networks; by default ten times
     their forecast, at least 900."""
