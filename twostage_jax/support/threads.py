@@ -12,7 +12,7 @@ def for_row_blocks(work: Callable[[slice], None], rows: int, block: int) -> None
     """Calls `work` for every block of rows, in one thread per core.
 
     NumPy releases Python's lock while it works on arrays. Each call of `work` writes its own rows
-    of a result.
+    of a result, and calls this function no more.
 
     This changes a limit of the whole process: until all calls have returned, BLAS uses one thread,
     in the caller's other threads, too. OpenBLAS's threads wait for each other in busy loops, and
@@ -36,8 +36,16 @@ def for_row_blocks(work: Callable[[slice], None], rows: int, block: int) -> None
         if threads <= 1:
             do(slices)
             return
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(do, shares))
+        list(_pool().map(do, shares))
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """A thread per core, kept because starting them takes half a millisecond."""
+    return ThreadPoolExecutor(os.cpu_count())
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has no threads
 
 
 @cache

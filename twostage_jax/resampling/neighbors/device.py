@@ -38,13 +38,14 @@ def screen_on_device(problem: Problem, wanted: int, memory: int) -> Screened:
     """
     columns = problem.points.shape[1]
     pixels = problem.points.dtype == np.uint8 and columns <= COLUMNS_IN_INT32
-    scale = 1.0
+    scale, slack = 1.0, 0.0
     if pixels:
         prepare, itemsize = _pixel_rows, 1
     else:
         center, scale = _center_and_scale(problem.points)
         rounding = product_error(columns) + 10 * 2.0**-22
         norm_factor = 1 + rounding if problem.farthest else 1 - rounding
+        slack = 2 * rounding / norm_factor
         limit = math.inf if problem.farthest else _FAR
         prepare = partial(
             _real_rows, center=center, scale=scale, norm_factor=norm_factor, limit=limit
@@ -64,17 +65,25 @@ def screen_on_device(problem: Problem, wanted: int, memory: int) -> Screened:
         best = _search(points, queries, wanted, pixels, problem.farthest)
     asked = len(problem.queries)
     rows = np.concatenate([np.asarray(part.row) for part in best])[:asked]
-    last = np.concatenate([np.asarray(part.score[:, -1]) for part in best])[:asked].astype(float)
+    scores = np.concatenate([np.asarray(part.score) for part in best])[:asked].astype(float)
     if problem.farthest:
-        last = -last
+        scores = -scores
+    last = scores[:, -1]
     if not pixels:
-        return Screened(rows, (last + (_TINY if problem.farthest else -_TINY)) / scale**2)
+        # A score is off by what norms are lowered by, and by rounding errors up to as much.
+        width = slack * (queries.norms[:, None] + points.norms[rows])
+        with np.errstate(invalid="ignore"):  # infinity minus infinity: nothing is known
+            other = scores - width if problem.farthest else scores + width
+        lower, upper = (other, scores) if problem.farthest else (scores, other)
+        lower, upper = (lower - _TINY) / scale**2, (upper + _TINY) / scale**2
+        return Screened(rows, (upper if problem.farthest else lower)[:, -1], lower, upper)
     halves = np.concatenate([np.asarray(part.half) for part in best])[:asked]
     odd = [squared_norms(to_int8(x)) & 1 for x in (problem.queries, problem.points)]
     squared = 2 * halves.astype(np.int64) - odd[0][:, None] + odd[1][rows]
     # Twice a half is off by 1, and float32 rounded it.
     rounding = (1 + 2.0**-22, 2) if problem.farthest else (1 - 2.0**-22, -2)
-    return Screened(rows, 2 * last * rounding[0] + rounding[1], squared.astype(np.float64))
+    exact = squared.astype(np.float64)
+    return Screened(rows, 2 * last * rounding[0] + rounding[1], exact, exact)
 
 
 def tile_rows(columns: int, itemsize: int, memory: int) -> int:
@@ -99,17 +108,23 @@ def block_rows(count: int, most: int) -> int:
 
 
 class _Blocks:
-    """Rows in blocks of one size on the device, which stay there or are loaded at each access."""
+    """Rows in blocks of one size on the device, which stay there or are loaded at each access.
+
+    Attributes:
+        size: rows of a block.
+        norms: squared norms of the rows; infinite where values were cut off.
+    """
 
     def __init__(
         self,
         x: Shaped[np.ndarray, "n d"],
         own: Int[np.ndarray, " n"],
-        prepare: Callable[[Shaped[np.ndarray, "b d"]], tuple[np.ndarray, np.ndarray]],
+        prepare: Callable[[Shaped[np.ndarray, "b d"]], tuple[np.ndarray, ...]],
         size: int,
         keep: bool,
     ):
         self._x, self._own, self._prepare, self.size = x, own, prepare, size
+        self.norms = np.zeros(len(x))
         self._kept = [self._load(block) for block in range(len(self))] if keep else None
 
     def __len__(self) -> int:
@@ -123,7 +138,8 @@ class _Blocks:
 
     def _load(self, block: int) -> Rows:
         rows = self.rows(block)
-        values, norms = self._prepare(self._x[rows])
+        values, norms, known = self._prepare(self._x[rows])
+        self.norms[rows] = np.where(known, norms, np.inf)
         missing = (0, self.size - len(values))
         number = np.arange(rows.start, rows.stop, dtype=np.int32)
         own = self._own[rows].astype(np.int32)
@@ -162,9 +178,9 @@ def _search_itself(points: _Blocks, wanted: int, pixels: bool, farthest: bool) -
     return best
 
 
-def _pixel_rows(x: Shaped[np.ndarray, "b d"]) -> tuple[np.ndarray, np.ndarray]:
+def _pixel_rows(x: Shaped[np.ndarray, "b d"]) -> tuple[np.ndarray, ...]:
     shifted = to_int8(x)
-    return shifted, squared_norms(shifted).astype(np.int32)
+    return shifted, squared_norms(shifted).astype(np.int32), np.ones(len(x), bool)
 
 
 def _center_and_scale(points: Shaped[np.ndarray, "n d"]) -> tuple[np.ndarray, float]:
@@ -191,22 +207,26 @@ def _real_rows(
     scale: float,
     norm_factor: float,
     limit: float,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, ...]:
     """Rows in float32, each value rounded once and cut off at `limit`; their squared norms.
+
+    The third array says in which rows nothing is cut off.
 
     Cutting off brings points nearer to each other, never farther apart: a bound of the cut
     distances is one of the distances. The norms are multiplied by `norm_factor`.
     """
     values = np.empty(x.shape, np.float32)
     norms = np.empty(len(x), np.float32)
+    whole = np.ones(len(x), bool)
 
     def convert(block: slice) -> None:
         np.multiply(x[block] - center, scale, out=values[block], casting="same_kind")
         if limit < math.inf:
+            whole[block] = np.abs(values[block]).max(axis=1) <= limit
             np.clip(values[block], -limit, limit, out=values[block])
         squares = np.einsum("ij,ij->i", values[block], values[block], dtype=np.float64)
         norms[block] = squares * norm_factor
 
     with np.errstate(over="ignore", invalid="ignore"):
         for_row_blocks(convert, len(x), max(1, 2**18 // x.shape[1]))
-    return values, norms
+    return values, norms, whole

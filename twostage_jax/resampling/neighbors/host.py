@@ -1,6 +1,7 @@
 """Screens on the host: by float64 products for small problems, by a tree for few columns."""
 
 import os
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -22,8 +23,9 @@ def screen_by_tree(problem: Problem, wanted: int) -> Screened:
         distance[block], rows[block] = tree.query(problem.queries[block], wanted)
 
     for_row_blocks(ask, len(rows), 2**10)
-    slack = 1 - 4 * (problem.points.shape[1] + 4) * _FLOAT64
-    return Screened(rows, distance[:, -1] ** 2 * slack)
+    squared, slack = distance**2, 4 * (problem.points.shape[1] + 4) * _FLOAT64
+    lower, upper = squared * (1 - slack), squared * (1 + slack)
+    return Screened(rows, lower[:, -1], lower, upper)
 
 
 def screen_on_host(problem: Problem, wanted: int, memory: int = 2**30) -> Screened:
@@ -37,19 +39,27 @@ def screen_on_host(problem: Problem, wanted: int, memory: int = 2**30) -> Screen
     error = 0.0 if pixels else 4 * (points.shape[1] + 8) * _FLOAT64
     rows = np.empty((len(queries), wanted), np.intp)
     beyond = np.empty(len(queries))
-    exact = np.empty(rows.shape) if pixels else None
+    lower, upper = np.empty((2, *rows.shape))
+    # All pairs of the points take half of the products, where many of them are queries.
+    many = (own >= 0).all() and 2 * len(queries) > len(points)
+    fit = 16 * (points.size + len(points) ** 2) <= memory
+    pairs = _pairs_with_itself(points, centered=not pixels) if many and fit else None
 
     def screen(block: slice) -> None:
-        norms, squared = _norms_and_squares(points, queries[block], centered=not pixels)
+        if pairs is None:
+            norms, squared = _norms_and_squares(points, queries[block], centered=not pixels)
+        else:
+            asking = own[block]
+            norms, squared = np.add.outer(pairs.norms[asking], pairs.norms), pairs.squared[asking]
         bounds = -squared - error * norms if farthest else squared - error * norms
         bounds[np.isnan(bounds)] = -np.inf
         asked = np.flatnonzero(own[block] >= 0)
         bounds[asked, own[block][asked]] = np.inf
-        rows[block] = np.argpartition(bounds, wanted - 1, axis=1)[:, :wanted]
-        last = np.take_along_axis(bounds, rows[block], axis=1).max(axis=1)
+        found = rows[block] = np.argpartition(bounds, wanted - 1, axis=1)[:, :wanted]
+        last = np.take_along_axis(bounds, found, axis=1).max(axis=1)
         beyond[block] = -last if farthest else last
-        if exact is not None:
-            exact[block] = np.take_along_axis(squared, rows[block], axis=1)
+        near, slack = (np.take_along_axis(own, found, axis=1) for own in (squared, norms))
+        lower[block], upper[block] = near - error * slack, near + error * slack
 
     # The bounds of a block fit the cache; at least 64 queries are worth converting the points.
     block = max(64, 2**18 // len(points))
@@ -58,7 +68,46 @@ def screen_on_host(problem: Problem, wanted: int, memory: int = 2**30) -> Screen
         block = min(block, -(-len(queries) // threads))
         block = max(1, min(block, memory // (48 * threads * len(points))))
     for_row_blocks(screen, len(queries), block)
-    return Screened(rows, beyond, exact)
+    return Screened(rows, beyond, lower, lower if pixels else upper)
+
+
+class _Pairs(NamedTuple):
+    """Squared norms of rows, and the squared distances of all pairs."""
+
+    norms: Float[np.ndarray, " n"]
+    squared: Float[np.ndarray, "n n"]
+
+
+def _pairs_with_itself(points: Shaped[np.ndarray, "n d"], *, centered: bool) -> _Pairs:
+    """All pairs of the points, from half of the products."""
+    x = points.astype(np.float64)
+    if centered:
+        x -= _center(x)
+    norms = np.einsum("ij,ij->i", x, x)
+    squared = np.empty((len(x), len(x)))
+    size = -(-len(x) // (1 if x.size * len(x) <= 2**24 else os.cpu_count() or 1))
+    starts = range(0, len(x), size)
+    tiles = [(i, j) for i in starts for j in starts if i <= j]
+
+    def multiply(share: slice) -> None:
+        for i, j in tiles[share]:
+            left, right = slice(i, i + size), slice(j, j + size)
+            # NumPy computes half of a product of an array with its own transpose.
+            tile = x[left] @ x[left].T if i == j else x[left] @ x[right].T
+            tile *= -2
+            tile += norms[left, None]
+            tile += norms[right]
+            squared[left, right] = tile
+            if i < j:
+                squared[right, left] = tile.T
+
+    for_row_blocks(multiply, len(tiles), 1)
+    return _Pairs(norms, squared)
+
+
+def _center(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " d"]:
+    """A median of few rows, which huge numbers in some rows do not move."""
+    return np.median(x[:: len(x) // 16 + 1], axis=0)
 
 
 def _norms_and_squares(
@@ -71,7 +120,7 @@ def _norms_and_squares(
         part = slice(start, start + width)
         x, y = points[:, part].astype(np.float64), queries[:, part].astype(np.float64)
         if centered:
-            center = np.median(x[:: len(x) // 64 + 1], axis=0)
+            center = _center(x)
             x -= center
             y -= center
         norms += np.add.outer(np.square(y).sum(1), np.square(x).sum(1))

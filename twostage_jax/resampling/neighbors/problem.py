@@ -44,12 +44,14 @@ class Screened(NamedTuple):
         rows: rows of the points, each at most once per query; -1 after the last candidate.
         beyond: a bound of the squared distance of all points that are no candidates: none is nearer
             (farther) than this.
-        squared: exact squared distances of the candidates, where screening computed them.
+        lower, upper: bounds of the squared distances of the candidates; one array where they are
+            exact.
     """
 
     rows: Int[np.ndarray, "q m"]
     beyond: Float[np.ndarray, " q"]
-    squared: Float[np.ndarray, "q m"] | None = None
+    lower: Float[np.ndarray, "q m"]
+    upper: Float[np.ndarray, "q m"]
 
 
 # Finds a number of candidates per query.

@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from twostage_jax.resampling.neighbors.device import screen_on_device
 from twostage_jax.resampling.neighbors.equal import Groups, groups_of
@@ -41,7 +41,8 @@ class Neighbors(NamedTuple):
 
     Attributes:
         rows: rows of the points.
-        squared: squared Euclidean distances, as sums of squared differences in float64.
+        squared: squared Euclidean distances, as sums of squared differences in float64; or, where
+            they are not wanted, about these.
     """
 
     rows: Int[np.ndarray, "queries k"]
@@ -55,6 +56,7 @@ def nearest(
     rows: Int[np.ndarray, " q"] | None = None,
     queries: Shaped[np.ndarray, "q *shape"] | None = None,
     farthest: bool = False,
+    distances: bool = True,
     memory: int = MEMORY,
     screen: Screen | None = None,
 ) -> Neighbors:
@@ -67,6 +69,8 @@ def nearest(
             but an equal point at another row is.
         queries: rows of the points' shape whose neighbors are wanted, instead of `rows`.
         farthest: whether to look for the k farthest points instead.
+        distances: whether the exact distances are wanted. The rows alone take less time: most
+            distances need not be known exactly to tell which is the smaller one.
         memory: bytes that the search may take, on the host and on the device together, beside the
             data and the result; and, where many points are equal, a copy of the distinct ones.
         screen: how to find candidates, from `host` or `device`; chosen by size by default. The
@@ -84,7 +88,7 @@ def nearest(
     problem = _problem_of(points, rows, queries, farthest)
     groups = groups_of(problem.points, SPARE)
     if groups is None:
-        return _search(problem, k, memory, screen)
+        return _search(problem, k, distances, memory, screen)
     return _search_groups(problem, groups, k, memory, screen)
 
 
@@ -104,12 +108,14 @@ def _search_groups(
         asking = problem.queries if same is None else problem.queries[same.first]
     nobody = np.full(len(asking), -1)
     few = Problem(distinct, asking, nobody, problem.farthest)
-    found = _search(few, min(k + 1, len(distinct)), memory, screen)
+    found = _search(few, min(k + 1, len(distinct)), True, memory, screen)
     key = _sort_key(found.squared, problem.farthest)
     return Neighbors(*groups.expand(found, queries, problem.own, k, key))
 
 
-def _search(problem: Problem, k: int, memory: int, screen: Screen | None) -> Neighbors:
+def _search(
+    problem: Problem, k: int, distances: bool, memory: int, screen: Screen | None
+) -> Neighbors:
     count, asked, again = len(problem.points), len(problem.queries), False
     result = Neighbors(np.empty((asked, k), np.intp), np.empty((asked, k)))
     pending, wanted = np.arange(asked), k + SPARE
@@ -123,9 +129,8 @@ def _search(problem: Problem, k: int, memory: int, screen: Screen | None) -> Nei
             asking = problem if len(part) == asked else problem.of_queries(part)
             chosen = screen or _screen_by_size(asking, memory, again)
             screened = chosen(asking, wanted)
-            found = _rank(asking, screened, k)
-            result.rows[part], result.squared[part] = found
-            last, beyond = found.squared[:, -1], screened.beyond
+            result.rows[part], result.squared[part], last = _rank(asking, screened, k, distances)
+            beyond = screened.beyond
             proven = last > beyond if problem.farthest else last < beyond
             unproven.append(part[~proven & (wanted < count)])
         pending, again = np.concatenate(unproven), True
@@ -158,16 +163,60 @@ def _screen_by_size(problem: Problem, memory: int, again: bool) -> Screen:
     return partial(screen_on_device, memory=memory)
 
 
-def _rank(problem: Problem, screened: Screened, k: int) -> Neighbors:
-    """The k nearest of the candidates, by exact distances."""
-    rows, squared = screened.rows, screened.squared
-    if squared is None:
-        squared = _squared_differences(problem, rows)
+def _rank(
+    problem: Problem, screened: Screened, k: int, distances: bool
+) -> tuple[Int[np.ndarray, "q k"], Float[np.ndarray, "q k"], Float[np.ndarray, " q"]]:
+    """The k nearest of the candidates, their squared distances, and a bound of the last one's.
+
+    Distances are computed only where their bounds do not tell in which order candidates are.
+    """
+    rows, lower, upper = screened.rows, screened.lower, screened.upper
+    left_out = (rows < 0) | (rows == problem.own[:, None])
+    if lower is upper:
+        squared, known = lower, np.ones(rows.shape, bool)
+    else:
+        known = _unsure(lower, upper, left_out, k, problem.farthest)
+        with np.errstate(invalid="ignore"):
+            squared = (lower + upper) / 2
+        asked = np.nonzero(known & ~left_out)
+        squared[asked] = _squared_differences(problem, asked[0], rows[asked])
     key = _sort_key(squared, problem.farthest)
-    key[(rows < 0) | (rows == problem.own[:, None])] = np.nan  # NaN sorts last
+    key[left_out] = np.nan  # NaN sorts last
     order = np.lexsort((rows, key), axis=1)[:, :k]
     take = partial(np.take_along_axis, indices=order, axis=1)
-    return Neighbors(take(rows), take(squared))
+    last = np.where(known, squared, lower if problem.farthest else upper)
+    rows, squared, last, known = take(rows), take(squared), take(last)[:, -1], take(known)
+    if distances:
+        asked = np.nonzero(~known)
+        squared[asked] = _squared_differences(problem, asked[0], rows[asked])
+    return rows, squared, last
+
+
+def _unsure(
+    lower: Float[np.ndarray, "q m"],
+    upper: Float[np.ndarray, "q m"],
+    left_out: Bool[np.ndarray, "q m"],
+    k: int,
+    farthest: bool,
+) -> Bool[np.ndarray, "q m"]:
+    """Which candidates may change places with others, and do so among the first k.
+
+    Sorted by the near ends of their bounds, candidates fall into clusters: between two clusters no
+    bounds overlap. The order is sure where a cluster has one candidate.
+    """
+    near, far = (-upper, -lower) if farthest else (lower, upper)
+    near = np.where(left_out, np.inf, np.where(np.isnan(near), -np.inf, near))
+    far = np.where(left_out | np.isnan(far), np.inf, far)
+    order = np.argsort(near, axis=1)
+    near, far = (np.take_along_axis(own, order, axis=1) for own in (near, far))
+    apart = np.maximum.accumulate(far, axis=1)[:, :-1] < near[:, 1:]
+    edge = np.ones((len(near), 1), bool)
+    found = ~(np.hstack([edge, apart]) & np.hstack([apart, edge]))
+    # Beyond the first k, only what is in one cluster with the last of these matters.
+    found[:, k:] &= np.logical_and.accumulate(~apart[:, k - 1 :], axis=1)
+    unsure = np.empty_like(found)
+    np.put_along_axis(unsure, order, found, axis=1)
+    return unsure
 
 
 def _sort_key(squared: Float[np.ndarray, "q m"], farthest: bool) -> Float[np.ndarray, "q m"]:
@@ -176,17 +225,16 @@ def _sort_key(squared: Float[np.ndarray, "q m"], farthest: bool) -> Float[np.nda
 
 
 def _squared_differences(
-    problem: Problem, rows: Int[np.ndarray, "q m"]
-) -> Float[np.ndarray, "q m"]:
+    problem: Problem, asking: Int[np.ndarray, " a"], rows: Int[np.ndarray, " a"]
+) -> Float[np.ndarray, " a"]:
+    """The squared distances of some pairs of a query and a point, from their differences."""
     points, queries = problem.points, problem.queries
-    squared = np.empty(rows.size)
-    pairs, width = rows.ravel(), rows.shape[1]
+    squared = np.empty(len(rows))
 
     def fill(block: slice) -> None:
-        asking = np.arange(block.start, block.stop) // width
-        difference = points[pairs[block]].astype(np.float64)
-        difference -= queries[asking]
+        difference = points[rows[block]].astype(np.float64)
+        difference -= queries[asking[block]]
         squared[block] = np.square(difference, out=difference).sum(-1)
 
-    for_row_blocks(fill, rows.size, max(1, 2**17 // points.shape[1]))
-    return squared.reshape(rows.shape)
+    for_row_blocks(fill, len(rows), max(1, 2**17 // points.shape[1]))
+    return squared
