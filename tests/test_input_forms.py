@@ -8,9 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from imblearn import combine, over_sampling, under_sampling
+from imblearn.pipeline import make_pipeline
 from PIL import Image
 from sampler_cases import SAMPLERS, each
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from experiments.parity import make_data
 from twostage_jax import (
@@ -18,6 +21,7 @@ from twostage_jax import (
     SMOTE,
     EditedNearestNeighbours,
     NearMiss,
+    RadialBasedUndersampler,
     RandomOverSampler,
     RandomUnderSampler,
     TomekLinks,
@@ -70,7 +74,9 @@ def test_a_plan_makes_what_fit_resample_returns(sampler, form, tmp_path):
     x = form(IMAGES, tmp_path) if form is memory_map else form(IMAGES)
     resampled, made = both(sampler, x, IMAGE_LABELS)
     assert type(resampled) is type(made)
-    expected = clone(sampler).fit_resample(IMAGES, IMAGE_LABELS)[0]
+    # Lists of Python's numbers have no range that samples beyond their neighbors could leave.
+    images = IMAGES.astype(int) if form is np.ndarray.tolist else IMAGES
+    expected = clone(sampler).fit_resample(images, IMAGE_LABELS)[0]
     np.testing.assert_array_equal(np.asarray(made), expected)
     np.testing.assert_array_equal(np.asarray(resampled), expected)
 
@@ -120,11 +126,12 @@ def test_images_without_pixels_are_refused_with_their_shape(sampler, shape):
 
 @pytest.mark.parametrize(("kind", "position"), [("DataFrame", 0), ("LazyFrame", 0), ("Series", 1)])
 def test_data_frames_of_other_libraries_are_named(kind, position):
-    foreign = type(kind, (), {"__module__": "polars.frame", "__len__": lambda self: 60})()
+    library = "polars" if kind == "LazyFrame" else "other"
+    foreign = type(kind, (), {"__module__": f"{library}.frame", "__len__": lambda self: 60})()
     given = [X, Y]
     given[position] = foreign
     for attempt in (SMOTE().fit_resample, SMOTE().plan):
-        with pytest.raises(InputError, match=rf"{'Xy'[position]} is a {kind} of polars.*to_numpy"):
+        with pytest.raises(InputError, match=rf"{'Xy'[position]} is a {kind} of {library}.*pass"):
             attempt(*given)
 
 
@@ -263,3 +270,55 @@ def test_imbalanced_learns_combinations_take_our_samplers():
             np.testing.assert_array_equal(ours[0], theirs[0])
             np.testing.assert_array_equal(ours[1], theirs[1])
     assert issubclass(TomekLinks, under_sampling.TomekLinks)
+
+
+# --- Other libraries ---
+
+
+@each(SAMPLERS)
+def test_frames_of_polars_give_arrays(sampler):
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame(X, schema=["a", "b", "c", "d"])
+    found = clone(sampler).fit_resample(frame, polars.Series("grade", Y))
+    expected = clone(sampler).fit_resample(X, Y)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert type(ours) is np.ndarray
+        np.testing.assert_array_equal(ours, theirs)
+    plan = clone(sampler).plan(frame, polars.Series("grade", Y))
+    np.testing.assert_array_equal(plan.materialize(frame), expected[0])
+
+
+def test_text_of_polars_is_picked():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"stain": list("ababab"), "size": range(6)})
+    found, label = RandomOverSampler(random_state=0).fit_resample(frame, [0, 0, 0, 0, 1, 1])
+    assert found.shape == (8, 2)
+    assert set(found[:, 0]) == {"a", "b"}
+    assert label == [0] * 4 + [1] * 4
+
+
+@each(SAMPLERS)
+@pytest.mark.filterwarnings("ignore:.*overflow")
+def test_float16_gives_imbalanced_learns_values(sampler):
+    if isinstance(sampler, RadialBasedUndersampler):
+        return
+    name, options = type(sampler).__name__, sampler.get_params()
+    modules = (over_sampling, under_sampling, combine)
+    theirs = next(getattr(m, name) for m in modules if hasattr(m, name))(**options)
+    x = X.astype(np.float16)
+    found, expected = clone(sampler).fit_resample(x, Y), theirs.fit_resample(x, Y)
+    assert found[0].dtype == np.float16
+    np.testing.assert_array_equal(found[1], expected[1])
+    if options.get("kind") == "borderline-2":  # a product of two factors in another order
+        np.testing.assert_allclose(found[0], expected[0], rtol=2e-3)
+    else:
+        np.testing.assert_array_equal(found[0], expected[0])
+
+
+def test_a_pipeline_with_frames_as_output_resamples_them():
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    steps = [StandardScaler(), SMOTE(random_state=0), LogisticRegression()]
+    pipeline = make_pipeline(*steps).set_output(transform="pandas").fit(frame, Y)
+    assert list(pipeline[-1].feature_names_in_) == list("abcd")
+    plain = make_pipeline(*map(clone, steps)).fit(X, Y)
+    np.testing.assert_array_equal(pipeline.predict(frame), plain.predict(X))

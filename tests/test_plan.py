@@ -2,12 +2,15 @@
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from twostage_jax import SMOTE
 from twostage_jax.resampling.mixing import Mixture
 from twostage_jax.resampling.plan import DevicePlan, Plan, epoch_batches
+from twostage_jax.support.errors import InputError
 
 
 def random_plan(rng, rows, size):
@@ -220,3 +223,87 @@ def test_padding_repeats_a_sample_of_the_plan_itself():
     )
     assert {*mixed.base.ravel(), *mixed.neighbor.ravel()} <= {*rows}
     assert epoch_batches(Plan.of_kept(np.arange(3), rows[:0]), 4, 2, 0).valid.sum() == 0
+
+
+# --- Batches, and data on disk ---
+
+
+def test_batches_are_the_plan_in_parts():
+    x, y = (
+        np.random.default_rng(0).integers(0, 255, (90, 4, 4, 3), np.uint8),
+        np.arange(90) % 4 // 3,
+    )
+    plan = SMOTE(random_state=0).plan(x, y)
+    parts = list(plan.batches(x, 32))
+    assert [len(label) for _, label in parts] == [32] * (len(plan) // 32) + [len(plan) % 32]
+    np.testing.assert_array_equal(np.concatenate([own for own, _ in parts]), plan.materialize(x))
+    np.testing.assert_array_equal(np.concatenate([label for _, label in parts]), plan.label)
+
+
+def test_batches_of_a_seed_are_the_plan_in_another_order():
+    x, y = np.random.default_rng(0).standard_normal((90, 3)), np.arange(90) % 4 // 3
+    plan = SMOTE(random_state=0).plan(x, y)
+    epochs = [list(plan.batches(x, 7, seed=seed)) for seed in (0, 0, 1)]
+    rows = [np.concatenate([own for own, _ in parts]) for parts in epochs]
+    np.testing.assert_array_equal(rows[0], rows[1])
+    assert not np.array_equal(rows[0], rows[2])
+    for own in rows:
+        np.testing.assert_array_equal(np.sort(own, axis=0), np.sort(plan.materialize(x), axis=0))
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_batches_of_no_samples_are_refused(size):
+    plan = Plan.of_all(np.arange(3))
+    with pytest.raises(InputError, match=rf"batches of {size} samples asked for, 1 or more"):
+        next(plan.batches(np.zeros((3, 2)), size))
+
+
+def test_batches_of_a_frame_are_refused():
+    plan = Plan.of_all(np.arange(3))
+    with pytest.raises(InputError, match=r"X is a data frame.*to_numpy"):
+        next(plan.batches(pd.DataFrame(np.zeros((3, 2))), 2))
+
+
+def test_a_result_can_be_written_to_disk(tmp_path):
+    x, y = (
+        np.random.default_rng(0).integers(0, 255, (90, 4, 4, 3), np.uint8),
+        np.arange(90) % 4 // 3,
+    )
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    plan = SMOTE(random_state=0).plan(mapped, y)
+    shape = (len(plan), 4, 4, 3)
+    out = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", np.uint8, shape)
+    assert plan.materialize(mapped, out=out) is out
+    out.flush()
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), plan.materialize(x))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "order"),
+    [((4, 2), np.float64, "C"), ((3, 2), np.float32, "C"), ((3, 2), np.float64, "F")],
+)
+def test_a_place_for_another_result_is_refused(shape, dtype, order):
+    plan, out = Plan.of_all(np.arange(3)), np.empty(shape, dtype, order)
+    with pytest.raises(InputError, match=r"out of shape .*\(3, 2\) and float64 expected"):
+        plan.materialize(np.zeros((3, 2)), out=out)
+
+
+def test_samples_beyond_a_dtypes_range_are_brought_into_it():
+    x = np.array([[250], [200]], np.uint8)
+    plan = Plan(np.array([0, 1]), np.array([1, 0]), np.array([-0.5, -5.0]), np.zeros(2))
+    np.testing.assert_array_equal(plan.materialize(x), [[255], [0]])
+
+
+def test_what_belongs_to_samples_is_resampled_along():
+    """Groups by the first parent; numbers between those of both parents."""
+    x = np.random.default_rng(0).standard_normal((60, 3))
+    y, weights, patients = np.arange(60) % 4 // 3, np.arange(60.0), np.arange(60) // 5
+    sampler = SMOTE(random_state=0)
+    sampler.fit_resample(x, y)
+    plan = sampler.plan_
+    made = plan.materialize(weights)
+    assert made.shape == (len(plan),)
+    ends = weights[plan.base], weights[plan.neighbor]
+    assert np.all((np.minimum(*ends) <= made) & (made <= np.maximum(*ends)))
+    np.testing.assert_array_equal(patients[plan.base][:60], patients)

@@ -14,14 +14,15 @@ def as_table(x: Any) -> Any:
     """X as a NumPy array in the machine's byte order; data frames and sparse X stay what they are.
 
     Args:
-        x: an array of any library that NumPy reads, a list or tuple of images or rows, or a pandas
-            data frame.
+        x: an array of any library that NumPy reads, a list or tuple of images or rows, or a data
+            frame of pandas, or of polars, which becomes an array.
 
     Raises:
-        InputError: images differ in size, or x is a data frame of another library than pandas.
+        InputError: images differ in size, or x is a data frame of another library.
     """
     if hasattr(x, "iloc"):
         return _native_frame(x)
+    x = _without_polars(x)
     if issparse(x) or isinstance(x, np.matrix):  # scikit-learn says what is wrong with them
         return x
     _require_known_frame(x, "X")
@@ -42,6 +43,7 @@ def as_labels(y: Any) -> Any:
         return y
     if hasattr(y, "iloc"):
         return _native_frame(y)
+    y = _without_polars(y)
     _require_known_frame(y, "y")
     return _native(np.asarray(y)) if _is_array(y) else y
 
@@ -109,13 +111,19 @@ def _native_frame(frame: Any) -> Any:
     return frame.astype(swapped) if swapped else frame
 
 
+def _without_polars(x: Any) -> Any:
+    """The array of a data frame or a series of polars; all else as it is."""
+    polars = type(x).__module__.split(".")[0] == "polars"
+    return x.to_numpy() if polars and hasattr(x, "to_numpy") else x
+
+
 def _require_known_frame(x: Any, name: str) -> None:
     kind = type(x).__name__
     if kind in ("DataFrame", "LazyFrame", "Series") or hasattr(x, "__dataframe__"):
         library = type(x).__module__.split(".")[0]
         raise InputError(
-            f"{name} is a {kind} of {library}, an array or a pandas data frame is expected; pass "
-            f"{name}.to_numpy() or {name}.to_pandas()"
+            f"{name} is a {kind} of {library}, an array or a data frame of pandas or polars is "
+            f"expected; pass {name}.{'collect' if kind == 'LazyFrame' else 'to_pandas'}()"
         )
 
 

@@ -7,7 +7,7 @@ exist only inside the training step that reads them.
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -33,7 +33,8 @@ class Plan:
     Attributes:
         base: row of X that the sample starts from.
         neighbor: row of X that it moves toward.
-        step: share of the way, 0 to 1, in float64 as in imbalanced-learn; float32 on the device.
+        step: share of the way, in float64 as in imbalanced-learn; float32 on the device. It is 0 to
+            1, or below 0 for a sample that moves away.
         label: class of the sample.
         total: number of rows of the X that the plan was made for; None if that is not known, as of
             a plan made by hand. Then `materialize` only checks that X has every row of the plan.
@@ -76,6 +77,11 @@ class Plan:
         columns = (np.concatenate([getattr(plan, name) for plan in plans]) for name in names)
         return cls(*columns, total=totals[0] if totals else None)
 
+    def take(self, rows: Int[np.ndarray, " l"]) -> "Plan":
+        """The plan of some of the output samples."""
+        names = ("base", "neighbor", "step", "label")
+        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in names})
+
     def of_rows(self, rows: Int[np.ndarray, " n"]) -> "Plan":
         """The same plan on the table that X was selected from, by `rows`.
 
@@ -102,7 +108,7 @@ class Plan:
                     "was made for"
                 )
 
-    def materialize(self, x: Any) -> Any:
+    def materialize(self, x: Any, out: Shaped[np.ndarray, "m *shape"] | None = None) -> Any:
         """The resampled X, as `fit_resample` returns it, in x's dtype; integers are rounded.
 
         Beside the result, an array in the machine's byte order takes no memory of its size.
@@ -110,16 +116,20 @@ class Plan:
         Args:
             x: the X that the plan was made for, or its samples in another dtype, size or form: n
                 rows in any form that `plan` takes.
+            out: where the result is written, such as a `numpy.memmap`, for x that is an array.
 
         Returns:
-            m rows: a data frame for a data frame, a list for a list, else a NumPy array.
+            m rows: `out` if there is one, a data frame for a data frame, a list for a list, else a
+            NumPy array.
 
         Raises:
             InputError: x has another number of rows; or it has no numbers, between which samples
-                could lie: bools, dates, text.
+                could lie: bools, dates, text; or `out` has another shape or dtype.
         """
         table = as_table(x)
         self._require_rows("X", len(table))
+        if out is not None:
+            return self._fill(table, out)
         moved = bool((self.neighbor != self.base).any())
         if hasattr(table, "iloc"):
             return self._of_frame(table, moved)
@@ -134,9 +144,54 @@ class Plan:
         made = self._of_array(_numbers(as_numbers(frame)))
         return type(frame)(made, columns=frame.columns).astype(frame.dtypes)
 
-    def _of_array(self, x: Shaped[np.ndarray, "n *shape"]) -> Shaped[np.ndarray, "m *shape"]:
+    def batches(
+        self, x: Any, size: int, *, seed: int | None = None
+    ) -> Iterator[tuple[Shaped[np.ndarray, "b *shape"], Shaped[np.ndarray, " b"]]]:
+        """The resampled X and its labels, batch by batch; each is made when it is asked for.
+
+        Args:
+            x: as for `materialize`, no data frame.
+            size: samples per batch; the last batch has what is left.
+            seed: of the order, for one epoch; None keeps the plan's order.
+
+        Yields:
+            samples and their labels.
+
+        Raises:
+            InputError: size is below 1, x is a data frame, and as `materialize`.
+        """
+        table = as_table(x)
+        self._require_rows("X", len(table))
+        if size < 1:
+            raise InputError(f"batches of {size} samples asked for, 1 or more expected")
+        if hasattr(table, "iloc"):
+            raise InputError("X is a data frame, an array is expected; pass X.to_numpy()")
+        order = np.arange(len(self))
+        if seed is not None:
+            order = np.random.default_rng(seed).permutation(order)
+        for start in range(0, len(self), size):
+            part = self.take(order[start : start + size])
+            yield part.materialize(table), part.label
+
+    def _fill(self, table: Any, out: Shaped[np.ndarray, "m *shape"]) -> Any:
+        expected = (len(self), *table.shape[1:]), getattr(table, "dtype", None)
+        if (out.shape, out.dtype) != expected or not out.flags.c_contiguous:
+            raise InputError(
+                f"out of shape {out.shape} and dtype {out.dtype} found, {expected[0]} and "
+                f"{expected[1] or 'an array X'} expected, in contiguous rows; make one with "
+                "numpy.empty, or with numpy.memmap or numpy.lib.format.open_memmap on disk"
+            )
+        if (self.neighbor != self.base).any():
+            _numbers(table[:1])  # which refuses what has no numbers
+        return self._of_array(table, out)
+
+    def _of_array(
+        self, x: Shaped[np.ndarray, "n *shape"], made: Shaped[np.ndarray, "m *shape"] | None = None
+    ) -> Shaped[np.ndarray, "m *shape"]:
+        if made is None:
+            made = np.empty((len(self), *x.shape[1:]), x.dtype)
         table = x.reshape(len(x), math.prod(x.shape[1:]))
-        out = np.empty((len(self), table.shape[1]), x.dtype)
+        out = made.reshape(len(self), table.shape[1], copy=False)
         in_cache = max(1, 2**16 // max(1, table.shape[1]))
 
         def fill(rows: slice) -> None:
@@ -154,7 +209,7 @@ class Plan:
                     out[block][moved] = interpolate(base[moved], neighbor[moved], step)
 
         for_row_blocks(fill, len(self), 32 * in_cache)
-        return out.reshape(len(self), *x.shape[1:])
+        return made
 
 
 def _numbers(table: Any) -> Shaped[np.ndarray, "n *shape"]:
@@ -162,15 +217,27 @@ def _numbers(table: Any) -> Shaped[np.ndarray, "n *shape"]:
     return check_array(as_numbers(table), allow_nd=True, ensure_all_finite=False)
 
 
+def round_for(
+    numbers: Float[np.ndarray, "*shape"], dtype: Any, *, clip: bool = True
+) -> Float[np.ndarray, "*shape"]:
+    """Rounds numbers, in place, for a dtype of integers, and brings them into its range."""
+    if dtype.kind in "iu":
+        np.rint(numbers, out=numbers)
+        if clip:
+            limits = np.iinfo(dtype)
+            np.clip(numbers, limits.min, limits.max, out=numbers)
+    return numbers
+
+
 class _Interpolation:
     """Interpolates rows of a table, in arrays that are allocated once for all blocks."""
 
     def __init__(self, table: Shaped[np.ndarray, "n d"], most: int):
         self._table = table
-        self._rounded = table.dtype.kind in "iu"
         self._ends = np.empty((2, most, table.shape[1]), table.dtype)
         # Differences are exact for pixels; for real numbers they have the precision of x.
-        exact = np.result_type(table.dtype, np.float32)
+        floating = table.dtype.kind == "f"
+        exact = table.dtype if floating else np.result_type(table.dtype, np.float32)
         self._difference = np.empty(self._ends.shape[1:], exact)
         self._exact = np.empty(self._ends.shape[1:])
 
@@ -188,7 +255,8 @@ class _Interpolation:
         np.subtract(end, start, out=difference, dtype=difference.dtype)
         np.multiply(difference, step[:, None], out=exact)
         np.add(exact, start, out=exact)
-        return np.rint(exact, out=exact) if self._rounded else exact
+        # Between two samples all numbers are in range.
+        return round_for(exact, self._table.dtype, clip=bool((step < 0).any()))
 
 
 class DevicePlan(NamedTuple):
