@@ -8,12 +8,20 @@ from sklearn.base import clone
 from twostage_jax import (
     ADASYN,
     SMOTE,
+    SMOTEENN,
+    SVMSMOTE,
+    AllKNN,
     BorderlineSMOTE,
+    CondensedNearestNeighbour,
     EditedNearestNeighbours,
     NearMiss,
+    NeighbourhoodCleaningRule,
+    OneSidedSelection,
     RadialBasedUndersampler,
     RandomOverSampler,
     RandomUnderSampler,
+    RepeatedEditedNearestNeighbours,
+    SMOTETomek,
     TomekLinks,
 )
 from twostage_jax.support.errors import InputError
@@ -24,6 +32,13 @@ INTERPOLATING = [
     BorderlineSMOTE(random_state=0, kind="borderline-2"),
     ADASYN(random_state=0),
 ]
+# Their output is not X and samples between its own, but new samples all the same.
+SYNTHESIZING = [
+    *INTERPOLATING,
+    SVMSMOTE(random_state=0),
+    SMOTEENN(random_state=0),
+    SMOTETomek(random_state=0),
+]
 OVER = [RandomOverSampler(random_state=0), *INTERPOLATING]
 UNDER = [
     RandomUnderSampler(random_state=0),
@@ -31,9 +46,17 @@ UNDER = [
     NearMiss(version=2),
     RadialBasedUndersampler(),
 ]
-CLEANING = [TomekLinks(), EditedNearestNeighbours(), EditedNearestNeighbours(kind_sel="mode")]
+CLEANING = [
+    TomekLinks(),
+    EditedNearestNeighbours(),
+    EditedNearestNeighbours(kind_sel="mode"),
+    RepeatedEditedNearestNeighbours(),
+    AllKNN(),
+    NeighbourhoodCleaningRule(),
+]
+CONDENSING = [CondensedNearestNeighbour(random_state=0), OneSidedSelection(random_state=0)]
 # NearMiss 3 keeps fewer than it is asked to where few are near.
-SAMPLERS = [*OVER, *UNDER, NearMiss(version=3), *CLEANING]
+SAMPLERS = [OVER[0], *SYNTHESIZING, *UNDER, NearMiss(version=3), *CLEANING, *CONDENSING]
 # Those whose way in and out is no other's.
 CHECKED = [s for s in SAMPLERS if str(s) not in {str(UNDER[2]), str(CLEANING[2])}]
 DETERMINISTIC = [*UNDER[1:], *CLEANING]
@@ -57,9 +80,10 @@ def data(draw):
 
 
 def plan_or_none(sampler, x, y):
-    """ADASYN adds nothing if a class is far from all others, or if all shares are rounded to 0."""
+    """ADASYN adds nothing if a class is far from all others, or if all shares are rounded to 0, and
+    SVMSMOTE nothing if all support vectors are noise."""
     try:
         return clone(sampler).plan(x, y)
     except (RuntimeError, InputError):
-        assert isinstance(sampler, ADASYN)
+        assert isinstance(sampler, ADASYN | SVMSMOTE)
         return None

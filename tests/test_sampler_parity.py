@@ -2,13 +2,15 @@
 
 import functools
 
+import imblearn.over_sampling
+import imblearn.under_sampling
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 import twostage_jax
@@ -170,7 +172,11 @@ def test_a_stream_is_used_up_alike(variant):
         ("BorderlineSMOTE", {"k_neighbors": 4, "m_neighbors": 8}),
         ("BorderlineSMOTE kind=borderline-2", {"k_neighbors": 4, "m_neighbors": 8}),
         ("ADASYN", {"n_neighbors": 4}),
+        ("SVMSMOTE", {"k_neighbors": 4, "m_neighbors": 8}),
         ("EditedNearestNeighbours", {"n_neighbors": 4}),
+        ("RepeatedEditedNearestNeighbours", {"n_neighbors": 4}),
+        ("AllKNN", {"n_neighbors": 4}),
+        ("NeighbourhoodCleaningRule", {"n_neighbors": 4}),
         ("NearMiss", {"n_neighbors": 2}),
         ("NearMiss version=2", {"n_neighbors": 2}),
         ("NearMiss version=3", {"n_neighbors": 2, "n_neighbors_ver3": 4}),
@@ -198,7 +204,8 @@ def test_data_frames_come_back_as_imbalanced_learns(variant):
     frame = pd.DataFrame(x, columns=list("abcdef"), index=rows)
     frame["c"] = (1000 * frame["c"]).astype(np.int32)
     frame["e"] = frame["e"].astype(np.float32)
-    names = y if "mode" in variant.title else np.array(["low", "mid", "top"])[y]
+    numeric = "mode" in variant.title or variant.name == "NeighbourhoodCleaningRule"
+    names = y if numeric else np.array(["low", "mid", "top"])[y]
     target = pd.Series(names, index=rows, name="grade")  # imbalanced-learn's mode is of numbers
     ours, theirs = both(variant)
     (found, label), (expected, its_label) = (
@@ -237,12 +244,95 @@ def test_targets_of_any_form_agree(variant):
     """Text, one column a class, lists in and out."""
     x, y = make_data((60, 4), "float64", 3, 4)
     ours, theirs = both(variant)
-    for target in (np.array(["b", "a", "c"])[y], np.eye(3, dtype=int)[y], y == 1):
+    targets = [np.array(["b", "a", "c"])[y], np.eye(3, dtype=int)[y], y == 1]
+    if variant.name == "NeighbourhoodCleaningRule":  # imbalanced-learn's mode is of numbers
+        targets = targets[1:2]
+    for target in targets:
         found, expected = ours.fit_resample(x, target), theirs.fit_resample(x, target)
         np.testing.assert_array_equal(found[0], expected[0])
         np.testing.assert_array_equal(found[1], expected[1])
         assert found[1].dtype == expected[1].dtype
     assert ours.fit_resample(x.tolist(), y.tolist()) == theirs.fit_resample(x.tolist(), y.tolist())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["CondensedNearestNeighbour", "OneSidedSelection", "NeighbourhoodCleaningRule"],
+)
+def test_classifiers_are_used(name):
+    """Here by another distance and other weights."""
+    x, y = make_data((90, 6), "float64", 3, 2)
+    search = KNeighborsClassifier(n_neighbors=3, metric="manhattan", weights="distance")
+    ours, theirs = both(of_name(name), n_neighbors=search)
+    if name == "NeighbourhoodCleaningRule":
+        edited = imblearn.under_sampling.EditedNearestNeighbours()
+        ours, theirs = (s.set_params(edited_nearest_neighbours=edited) for s in (ours, theirs))
+    found, expected = ours.fit_resample(x, y), theirs.fit_resample(x, y)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(ours.sample_indices_, theirs.sample_indices_)
+
+
+@pytest.mark.parametrize("library", [twostage_jax, imblearn])
+def test_samplers_that_are_made_of_others_take_those_of_both_libraries(library):
+    """The two parts of SMOTEENN, SMOTETomek and the neighborhood cleaning rule."""
+    over, under = (library, library)
+    if library is imblearn:
+        over, under = imblearn.over_sampling, imblearn.under_sampling
+    x, y = make_data((90, 6), "float64", 3, 2)
+    smote = over.SMOTE(k_neighbors=2, random_state=4)
+    enn = under.EditedNearestNeighbours(kind_sel="mode")
+    for name, parts in (
+        ("SMOTEENN", {"smote": smote, "enn": enn}),
+        ("SMOTETomek", {"smote": smote, "tomek": under.TomekLinks()}),
+        ("NeighbourhoodCleaningRule", {"edited_nearest_neighbours": enn}),
+    ):
+        variant = of_name(name)
+        theirs = {
+            key: getattr(
+                imblearn.over_sampling if key == "smote" else imblearn.under_sampling,
+                type(part).__name__,
+            )(**part.get_params())
+            for key, part in parts.items()
+        }
+        found = variant.make(twostage_jax, "auto", 0).set_params(**parts).fit_resample(x, y)
+        reference = variant.make(variant.reference, "auto", 0).set_params(**theirs)
+        expected = reference.fit_resample(x, y)
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_a_part_without_a_plan_is_refused():
+    x, y = make_data((90, 6), "float64", 3, 2)
+    smote = imblearn.over_sampling.SMOTENC([0])
+    with pytest.raises(InputError, match=r"SMOTENC.* gives no plan; pass SMOTE of twostage_jax"):
+        twostage_jax.SMOTEENN(smote=smote).fit_resample(x, y)
+
+
+@pytest.mark.parametrize("shrinkage", [0, 0.7, {0: 1.5, 1: 0.1, 2: 2}])
+@pytest.mark.parametrize("seed", [3, None])
+def test_a_smoothed_bootstrap_agrees(shrinkage, seed):
+    x, y = make_data((90, 6), "float64", 3, 3)
+    results = []
+    for library in (twostage_jax, imblearn.over_sampling):
+        np.random.seed(11)
+        sampler = library.RandomOverSampler(shrinkage=shrinkage, random_state=seed)
+        results.append((*sampler.fit_resample(x, y), sampler.sample_indices_, sampler.shrinkage_))
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_noise_on_images_stays_within_their_dtype():
+    images, y = make_data((60, 4, 4, 3), "uint8", 3, 3)
+    sampler = twostage_jax.RandomOverSampler(shrinkage=30, random_state=0)
+    found, label = sampler.fit_resample(images, y)
+    reference = imblearn.over_sampling.RandomOverSampler(shrinkage=30, random_state=0)
+    expected, _ = reference.fit_resample(images.reshape(60, -1).astype(float), y)
+    assert (expected < 0).any()
+    assert found.dtype == np.uint8
+    assert found.shape == (len(label), 4, 4, 3)
+    np.testing.assert_array_equal(found.reshape(expected.shape), np.clip(np.rint(expected), 0, 255))
+    with pytest.raises(InputError, match="a plan picks rows and adds no noise"):
+        sampler.plan(images, y)
 
 
 # --- Neighbors that are found before ---

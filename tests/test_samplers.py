@@ -13,10 +13,12 @@ from imblearn.utils import estimator_checks as sampler_checks
 from sampler_cases import (
     CHECKED,
     CLEANING,
+    CONDENSING,
     DETERMINISTIC,
     INTERPOLATING,
     OVER,
     SAMPLERS,
+    SYNTHESIZING,
     UNDER,
     counts_of,
     data,
@@ -86,22 +88,18 @@ def test_imbalanced_learns_checks(estimator, check):
     assert check(estimator) is None
 
 
-@pytest.mark.parametrize("name", samplers.__all__)
+@pytest.mark.parametrize("name", [name for name in samplers.__all__ if name != "at_least"])
 def test_arguments_are_imbalanced_learns(name):
-    """By keyword alone, with the same defaults; what is not offered is documented."""
+    """By keyword alone, with the same defaults."""
     ours = inspect.signature(getattr(twostage_jax, name)).parameters
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in ours.values())
-    modules = (imblearn.over_sampling, imblearn.under_sampling)
+    modules = (imblearn.over_sampling, imblearn.under_sampling, imblearn.combine)
     theirs = next((getattr(m, name) for m in modules if hasattr(m, name)), None)
     if theirs is None:
         assert name == "RadialBasedUndersampler"
         return
-    missing = inspect.signature(theirs).parameters.keys() - ours.keys()
-    assert missing == ({"shrinkage"} if name == "RandomOverSampler" else set())
-    assert all(p.default == ours[p.name].default for p in ours.values())
-    assert {p: ours[p].default for p in ours} == {
-        p: q.default for p, q in inspect.signature(theirs).parameters.items() if p not in missing
-    }
+    expected = inspect.signature(theirs).parameters
+    assert {p: q.default for p, q in ours.items()} == {p: q.default for p, q in expected.items()}
 
 
 def test_the_package_has_no_other_names():
@@ -117,7 +115,7 @@ def test_tags_say_what_is_taken(sampler):
     assert not tags.input_tags.sparse
     assert tags.input_tags.three_d_array
     assert tags.input_tags.allow_nan == tags.input_tags.string == picks
-    assert tags.sampler_tags.sample_indices == (sampler not in INTERPOLATING)
+    assert tags.sampler_tags.sample_indices == (sampler not in SYNTHESIZING)
 
 
 @each(SAMPLERS)
@@ -167,10 +165,12 @@ def test_a_plan_is_what_fit_resample_makes(sample, sampler):
     np.testing.assert_array_equal(plan.materialize(x), found)
     np.testing.assert_array_equal(plan.label, label)
     np.testing.assert_array_equal(plan.label, y[plan.base])
+    for name in ("base", "neighbor", "step", "label", "total"):
+        np.testing.assert_array_equal(getattr(sampler.plan_, name), getattr(plan, name))
     copies = plan.neighbor == plan.base
     assert np.all(plan.step[copies] == 0)
-    assert copies.all() or sampler in INTERPOLATING
-    if sampler in INTERPOLATING:
+    assert copies.all() or sampler in SYNTHESIZING
+    if sampler in SYNTHESIZING:
         assert not hasattr(sampler, "sample_indices_")
     else:
         np.testing.assert_array_equal(sampler.sample_indices_, plan.base)
@@ -234,7 +234,7 @@ def test_undersampling_keeps_as_many_as_the_smallest_has(sample, sampler):
 
 
 @settings(max_examples=12)
-@given(data(), st.sampled_from(CLEANING))
+@given(data(), st.sampled_from([*CLEANING, *CONDENSING]))
 def test_cleaning_spares_the_classes_that_are_not_named(sample, sampler):
     x, y = sample
     named = int(y[0])

@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str):
     if name == "TwoStageClassifier":
         return import_module("twostage_jax.classifier").TwoStageClassifier
-    if name == "__all__" or name[0].isupper():
+    if name in ("__all__", "at_least") or name[0].isupper():
         samplers = import_module("twostage_jax.resampling.samplers")
         if name == "__all__":
             return [*samplers.__all__, "TwoStageClassifier"]

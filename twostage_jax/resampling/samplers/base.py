@@ -142,6 +142,8 @@ class PlanSampler(BaseSampler):
         return (in_form_of(X, made), *others)
 
     def _planned(self, X, y) -> Plan:
+        # imbalanced-learn's method makes attributes such as `nn_k_`; not every sampler has it.
+        getattr(self, "_validate_estimator", lambda: None)()
         return dataclasses.replace(self._decide(X, y), total=len(y))
 
     def _validated(self, X, y) -> tuple[Any, Any]:
@@ -152,7 +154,7 @@ class PlanSampler(BaseSampler):
 
     def _fit_resample(self, X, y):
         self._require(y, self.sampling_strategy_)
-        plan = self._planned(X, y)
+        plan = self.plan_ = self._planned(X, y)
         if self._picks_rows:
             self.sample_indices_ = plan.base
         return self._take(X, plan), plan.label
@@ -244,3 +246,9 @@ def keep_of_classes(
     """The plan that keeps the given rows of some classes and all rows of the others."""
     rows = [kept.get(label, np.flatnonzero(y == label)) for label in np.unique(y)]
     return Plan.of_kept(y, np.concatenate(rows))
+
+
+def smallest_class(y: Shaped[np.ndarray, " n"]) -> Any:
+    """The label of the smallest class; of several, imbalanced-learn's: the first in y."""
+    classes, first, counts = np.unique(y, return_index=True, return_counts=True)
+    return classes[min(range(len(classes)), key=lambda i: (counts[i], first[i]))]

@@ -1,19 +1,23 @@
 """Random under- and over-sampling with imbalanced-learn's draws: one stream for all classes."""
 
+import numbers
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from imblearn import under_sampling
+from imblearn import over_sampling, under_sampling
+from jaxtyping import Int, Shaped
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import validate_data
 
-from twostage_jax.resampling.plan import Plan
+from twostage_jax.resampling.plan import Plan, round_for
 from twostage_jax.resampling.samplers.base import (
     OverSampler,
     PlanSampler,
     UnderSampler,
     keep_of_classes,
 )
+from twostage_jax.support.errors import InputError
 
 
 class _AnyFeatures(PlanSampler):
@@ -55,25 +59,84 @@ class RandomUnderSampler(_AnyFeatures, UnderSampler, under_sampling.RandomUnderS
         return keep_of_classes(y, kept)
 
 
-class RandomOverSampler(_AnyFeatures, OverSampler):
+class RandomOverSampler(_AnyFeatures, OverSampler, over_sampling.RandomOverSampler):
     """Adds copies to the smaller classes.
 
-    It has no `shrinkage`: a smoothed bootstrap adds noise to every number, which no plan describes.
+    Args:
+        shrinkage: width of Gaussian noise that copies get, a factor for all classes or one per
+            class (a smoothed bootstrap; Menardi, Torelli, 2014); None for no noise. Integers are
+            rounded.
 
     Attributes:
         sample_indices_: all rows, then the copied ones, class by class.
+        shrinkage_: the factor of each class; None without noise.
     """
 
-    def __init__(self, *, sampling_strategy="auto", random_state=None):
-        super().__init__(sampling_strategy=sampling_strategy)
-        self.random_state = random_state
+    def plan(self, X, y) -> Plan:
+        """Decides on the output samples, see `PlanSampler.plan`.
+
+        Raises:
+            InputError: there is a `shrinkage`; and what `PlanSampler.plan` raises.
+        """
+        if self.shrinkage is not None:
+            raise InputError(
+                f"shrinkage={self.shrinkage!r} found, None expected: a plan picks rows and adds no "
+                "noise to them; call fit_resample"
+            )
+        return super().plan(X, y)
+
+    def _draw(
+        self, y: Shaped[np.ndarray, " n"], random: np.random.RandomState
+    ) -> Iterator[tuple[Any, Int[np.ndarray, " m"]]]:
+        """Each class, and the rows that are copied of it."""
+        for label, size in self.sampling_strategy_.items():
+            yield label, random.choice(np.flatnonzero(y == label), size)
 
     def _decide(self, x, y) -> Plan:
+        drawn = (rows for _, rows in self._draw(y, check_random_state(self.random_state)))
+        return Plan.of_kept(y, np.concatenate([np.arange(len(y)), *drawn]))
+
+    def _fit_resample(self, X, y):
+        self.shrinkage_ = self._factors()
+        if self.shrinkage_ is None:
+            return super()._fit_resample(X, y)
+        try:
+            table = check_array(X, allow_nd=True)
+        except ValueError as error:
+            raise InputError(
+                "When shrinkage is not None, X needs to contain only numerical data: noise is "
+                f"added to it ({error}); pass numbers, or shrinkage=None"
+            ) from error
+        flat = table.reshape(len(table), -1)
+        n, d = flat.shape
+        constant = (4 / ((d + 2) * n)) ** (1 / (d + 4))
         random = check_random_state(self.random_state)
-        rows = [np.arange(len(y))]
-        for label, size in self.sampling_strategy_.items():
-            rows.append(random.choice(np.flatnonzero(y == label), size))
-        return Plan.of_kept(y, np.concatenate(rows))
+        rows, made = [np.arange(n)], [flat]
+        for label, copied in self._draw(y, random):
+            width = self.shrinkage_[label] * constant * np.std(flat[y == label], axis=0)
+            rows.append(copied)
+            noisy = random.randn(len(copied), d) * width + flat[copied]
+            made.append(round_for(noisy, flat.dtype).astype(flat.dtype))
+        self.sample_indices_ = np.concatenate(rows)
+        return np.concatenate(made).reshape(-1, *table.shape[1:]), y[self.sample_indices_]
+
+    def _factors(self) -> Mapping[Any, numbers.Real] | None:
+        if self.shrinkage is None:
+            return None
+        if isinstance(self.shrinkage, numbers.Real):
+            return dict.fromkeys(self.sampling_strategy_, self.shrinkage)
+        for label in self.sampling_strategy_:
+            if label not in self.shrinkage:
+                raise InputError(
+                    "`shrinkage` should contain a shrinkage factor for each class that is "
+                    f"resampled, {self.shrinkage!r} found: class {label} is missing; add it"
+                )
+        for label, factor in self.shrinkage.items():
+            if factor < 0:
+                raise InputError(
+                    f"The shrinkage factor needs to be >= 0, {factor} found for class {label}"
+                )
+        return self.shrinkage
 
     def _take(self, X, plan: Plan) -> Any:
         rows = super()._take(X, plan)

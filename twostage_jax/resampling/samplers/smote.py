@@ -5,6 +5,7 @@ class, ADASYN draws all classes from one. Neighbors are exact, ties by the small
 of a sample at another row is a neighbor of it.
 """
 
+import dataclasses
 import numbers
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -30,7 +31,7 @@ def neighbor_lists(
     scikit-learn's `fit` and `kneighbors`, whose first neighbor is the sample itself.
     """
     if isinstance(search, numbers.Integral):
-        return nearest(x, int(search), rows=rows).rows
+        return nearest(x, int(search), rows=rows, distances=False).rows
     flat = x.reshape(len(x), -1)
     asking = flat if rows is None else flat[rows]
     searcher: Any = clone(search)
@@ -188,6 +189,74 @@ class BorderlineSMOTE(OverSampler, over_sampling.BorderlineSMOTE):
         shrink = check_random_state(self.random_state).uniform(0.0, 0.5, size=foreign.sum())
         plan.step[foreign] *= shrink
         return plan
+
+
+class SVMSMOTE(OverSampler, over_sampling.SVMSMOTE):
+    """SMOTE from the support vectors of a classifier (Nguyen et al., 2009).
+
+    A support vector whose neighbors are mostly of other classes moves toward a neighbor of its
+    class; another one moves away from it, by at most `out_step` of the way. Those whose neighbors
+    are all of other classes are noise and are left out.
+
+    Args:
+        k_neighbors: as in `SMOTE`.
+        m_neighbors: number of neighbors among all samples by which a vector is judged; or an
+            object.
+        svm_estimator: a classifier with `support_`; by default scikit-learn's `SVC`.
+        out_step: share of the way by which samples move away at most.
+
+    Attributes:
+        svm_estimator_: the classifier, fitted.
+    """
+
+    def _require(self, y, targets) -> None:
+        _require_growing(y, targets, list_length(self.k_neighbors), "SVMSMOTE")
+        if any(targets.values()):
+            m = list_length(self.m_neighbors)
+            require_samples("y", len(y), m + 1, m, "SVMSMOTE")
+
+    def _decide(self, x, y) -> Plan:
+        random = check_random_state(self.random_state)
+        parts, m = [Plan.of_all(y)], list_length(self.m_neighbors)
+        if not any(self.sampling_strategy_.values()):
+            return parts[0]
+        support = self._support(x, y)
+        for label, size, members in _growing(y, self.sampling_strategy_):
+            rows = support[y[support] == label]
+            others = (y[neighbor_lists(x, self.m_neighbors, rows)] != label).sum(axis=1)
+            if (others == m).all():
+                raise InputError(
+                    f"SVM-SMOTE is not adapted to your dataset: the {m} nearest neighbors of each "
+                    f"of the {len(rows)} support vectors of class {label} ({len(members)} samples) "
+                    "are of other classes, all are noise; use another SMOTE, or more m_neighbors"
+                )
+            danger, safe = rows[(others >= m / 2) & (others < m)], rows[others < m / 2]
+            inward = int(random.beta(10, 10) * (size + 1))
+            for part, count, reach in (
+                (danger, inward, 1.0),
+                (safe, size - inward, -self.out_step),
+            ):
+                if len(part):
+                    parts.append(self._between(x, y, members, part, count, reach))
+        return Plan.concatenate(parts)
+
+    def _support(self, x, y) -> Int[np.ndarray, " s"]:
+        classifier: Any = self.svm_estimator_
+        classifier.fit(x.reshape(len(x), -1), y)
+        if not hasattr(classifier, "support_"):
+            raise RuntimeError(
+                "`svm_estimator` is required to exposed a `support_` fitted attribute, "
+                f"{classifier!r} found; pass a support vector classifier, such as "
+                "sklearn.svm.SVC"
+            )
+        return classifier.support_
+
+    def _between(self, x, y, members, rows, size, reach) -> Plan:
+        places = np.searchsorted(members, rows)
+        lists = members[neighbor_lists(x[members], self.k_neighbors, places)]
+        random = check_random_state(self.random_state)
+        plan = _interpolate(y, rows, lists, size, random)
+        return dataclasses.replace(plan, step=reach * plan.step)
 
 
 class ADASYN(OverSampler, over_sampling.ADASYN):

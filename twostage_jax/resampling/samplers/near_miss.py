@@ -1,4 +1,4 @@
-"""Undersampling by neighborhood: NearMiss, Tomek links, edited nearest neighbors."""
+"""Undersampling to the samples that are near to the smallest class: NearMiss."""
 
 import numbers
 import warnings
@@ -7,18 +7,16 @@ from typing import Any
 import numpy as np
 from imblearn import under_sampling
 from jaxtyping import Float, Int, Shaped
-from scipy.stats import mode
 from sklearn.base import clone
 
 from twostage_jax.resampling.neighbors import nearest
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.resampling.samplers.base import (
-    CleaningSampler,
     UnderSampler,
     keep_of_classes,
     require_samples,
+    smallest_class,
 )
-from twostage_jax.resampling.samplers.smote import list_length, neighbor_lists
 
 
 class NearMiss(UnderSampler, under_sampling.NearMiss):
@@ -36,13 +34,13 @@ class NearMiss(UnderSampler, under_sampling.NearMiss):
 
     def _require(self, y, targets) -> None:
         if self.version != 2:  # version 2 averages over all samples if there are fewer
-            _require_points(y, _smallest_class(y), self.n_neighbors)
+            _require_points(y, smallest_class(y), self.n_neighbors)
         if self.version == 3:
             for label in targets:
                 _require_points(y, label, self.n_neighbors_ver3)
 
     def _decide(self, x, y) -> Plan:
-        minority = x[y == _smallest_class(y)]
+        minority = x[y == smallest_class(y)]
         kept = {}
         for label, size in self.sampling_strategy_.items():
             members = np.flatnonzero(y == label)
@@ -60,12 +58,6 @@ class NearMiss(UnderSampler, under_sampling.NearMiss):
             order = np.argsort(-distance if self.version == 3 else distance, kind="stable")
             kept[label] = members[order[:size]]
         return keep_of_classes(y, kept)
-
-
-def _smallest_class(y: Shaped[np.ndarray, " n"]) -> Any:
-    """The label of the smallest class; of several, imbalanced-learn's: the first in y."""
-    classes, first, counts = np.unique(y, return_index=True, return_counts=True)
-    return classes[min(range(len(classes)), key=lambda i: (counts[i], first[i]))]
 
 
 def _search(
@@ -93,46 +85,3 @@ def _count(search: Any) -> int:
 def _require_points(y: Shaped[np.ndarray, " n"], label: Any, search: Any) -> None:
     k = _count(search)
     require_samples(f"class {label}", np.count_nonzero(y == label), k, k, "NearMiss")
-
-
-class TomekLinks(CleaningSampler, under_sampling.TomekLinks):
-    """Removes samples that are mutual nearest neighbors with a sample of another class.
-
-    Tomek, *Two modifications of CNN*, 1976. The kept rows are in ascending order.
-    """
-
-    def _decide(self, x, y) -> Plan:
-        rows = np.arange(len(y))
-        neighbor = neighbor_lists(x, 1)[:, 0]
-        linked = (neighbor[neighbor] == rows) & (y[neighbor] != y)
-        cleaned = np.isin(y, list(self.sampling_strategy_))
-        return Plan.of_kept(y, rows[~(linked & cleaned)])
-
-
-class EditedNearestNeighbours(CleaningSampler, under_sampling.EditedNearestNeighbours):
-    """Removes samples whose neighbors are of other classes (Wilson, 1972).
-
-    The kept rows are in order of their classes.
-
-    Args:
-        n_neighbors: number of neighbors; or an object with scikit-learn's `kneighbors` that finds
-            one more, the sample itself.
-        kind_sel: `all`: a sample stays if all of its neighbors are of its class. `mode`: it stays
-            if its class is the most frequent one among them, the smallest label of several.
-    """
-
-    def _require(self, y, targets) -> None:
-        k = list_length(self.n_neighbors)
-        require_samples("y", len(y), k + 1, k, "EditedNearestNeighbours")
-
-    def _decide(self, x, y) -> Plan:
-        code = np.unique(y, return_inverse=True)[1]
-        asking = np.flatnonzero(np.isin(y, list(self.sampling_strategy_)))
-        around = code[neighbor_lists(x, self.n_neighbors, asking)]
-        if self.kind_sel == "all":
-            agree = (around == code[asking, None]).all(axis=1)
-        else:
-            agree = mode(around, axis=1).mode == code[asking]
-        stays = asking[agree]
-        kept = {label: stays[y[stays] == label] for label in self.sampling_strategy_}
-        return keep_of_classes(y, kept)
