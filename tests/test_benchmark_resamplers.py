@@ -143,8 +143,8 @@ def test_the_whole_is_extrapolated_from_parts():
 def test_a_run_writes_table_and_csv(broken, in_process, tmp_path, monkeypatch, capsys):
     arguments = ["--cases", "large", "--scale", "0.001", "--accelerator", "cpu"]
     if broken:
-        draw = work_module.SMOTE
-        monkeypatch.setattr(work_module, "SMOTE", lambda random_state, k_neighbors: draw())
+        make = work_module.make_sampler
+        monkeypatch.setattr(work_module, "make_sampler", lambda job, seed: make(job, job.ours))
     assert program.main([*arguments, "--output", str(tmp_path / "out")]) == broken
     assert ("of the rows agree" in capsys.readouterr().out) is broken
     frame = pd.read_csv(tmp_path / "out" / "resamplers.csv")
@@ -152,3 +152,13 @@ def test_a_run_writes_table_and_csv(broken, in_process, tmp_path, monkeypatch, c
     text = (tmp_path / "out" / "resamplers.md").read_text()
     assert "--output out`" in text
     assert str(tmp_path) not in text
+
+
+def test_every_sampler_of_both_libraries_is_compared(tmp_path, in_process, monkeypatch):
+    monkeypatch.setattr(work_module, "COMPARED", ["AllKNN", "SMOTETomek", "RandomOverSampler"])
+    arguments = ["--cases", "samplers", "--scale", "0.05", "--accelerator", "cpu"]
+    assert program.main([*arguments, "--rounds", "1", "--output", str(tmp_path / "out")]) == 0
+    frame = pd.read_csv(tmp_path / "out" / "resamplers.csv")
+    names = ["AllKNN", "SMOTETomek", "RandomOverSampler"]
+    assert frame["case"].tolist() == [f"samplers, {name}" for name in names for _ in range(2)]
+    assert (frame[frame.ours]["agreement"] == 1).all()

@@ -1,6 +1,6 @@
 """Our resamplers beside imbalanced-learn's: `python -m experiments.benchmark_resamplers --help`.
 
-All cases take a quarter of an hour on two CPU cores, 5 GB of memory and 2 GB of disk. Status 1:
+All cases take half an hour on two CPU cores, 5 GB of memory and 2 GB of disk. Status 1:
 ours failed, or its results are not imbalanced-learn's.
 """
 
@@ -32,11 +32,12 @@ class Options(common.Options):
     Every turn runs in a new process of one engine and one case; engines alternate.
     """
 
-    cases: tuple[Literal["images", "plans", "features", "large"], ...] = (
-        *("images", "plans", "features", "large"),
+    cases: tuple[Literal["images", "plans", "features", "samplers", "large"], ...] = (
+        *("images", "plans", "features", "samplers", "large"),
     )
     """images (one SMOTE of images per scenario), plans (all 120 image plans of the study), features
-    (one SMOTE of a fold's features per scenario), large (SMOTE of 100,000 x 1,024)."""
+    (one SMOTE of a fold's features per scenario), samplers (every sampler on a fold's features),
+    large (SMOTE of 100,000 x 1,024)."""
     rounds: int = 2
     """Turns of every engine."""
     scale: float = 1.0
@@ -60,7 +61,7 @@ def benchmark(options: Options, device: dict[str, str], origin: list[str]) -> in
 
     with tempfile.TemporaryDirectory(prefix="twostage_jax-benchmark-") as folder:
         for kind in dict.fromkeys(options.cases):
-            data = Path(folder) / ("images" if kind == "plans" else kind)
+            data = Path(folder) / {"plans": "images", "samplers": "features"}.get(kind, kind)
             if not data.exists():
                 print(f"{data.name}: making the data", flush=True)
                 given = {name: getattr(options, name) for name in ("dataset", "data_dir", "scale")}

@@ -5,20 +5,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import imblearn.combine
 import imblearn.over_sampling
+import imblearn.under_sampling
 import jax
 import numpy as np
 from jaxtyping import Int, Shaped
 
+import twostage_jax
 from experiments.benchmark_resamplers.data import SEED, STUDY
 from twostage_jax import SMOTE
 from twostage_jax.data.partition import FOLDS, RATIOS, SCENARIOS
+from twostage_jax.resampling import samplers
 from twostage_jax.resampling.neighbors import rank_neighbors, subset_neighbors
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.support.streams import derive
 from twostage_jax.training.protocol import Protocol
 
 K = Protocol().k_neighbors
+
+# The samplers that imbalanced-learn has, too.
+COMPARED = [
+    name for name in samplers.__all__ if name not in ("RadialBasedUndersampler", "at_least")
+]
 
 # Columns of each output row that are compared: a wrong neighbor or step shows in all of them.
 _COMPARED = 32
@@ -27,7 +36,8 @@ _COMPARED = 32
 class Job(NamedTuple):
     """What one engine (ours or imbalanced-learn) does in one case.
 
-    Images and features have a case per scenario; else it is empty. JAX runs on the platform.
+    Images and features have a case per scenario, samplers one per sampler; others have one. JAX
+    runs on the platform.
     """
 
     kind: str
@@ -35,11 +45,13 @@ class Job(NamedTuple):
     ours: bool
     dtype: str = "float32"
     platform: str = "cpu"
+    sampler: str = "SMOTE"
 
     @property
     def case(self) -> str:
         """As printed."""
-        return ", ".join(filter(None, (self.kind, self.scenario.replace("_", " "))))
+        which = self.sampler if self.kind == "samplers" else self.scenario.replace("_", " ")
+        return ", ".join(filter(None, (self.kind, which)))
 
     @property
     def engine(self) -> str:
@@ -71,6 +83,9 @@ def timed_partitions() -> list[str]:
 
 def list_jobs(kind: str, platform: str) -> list[list[Job]]:
     """The engines of each case of a kind; ours also on the platform of an accelerator."""
+    if kind == "samplers":
+        ours = [Job(kind, SCENARIOS[0], True, platform=platform, sampler=own) for own in COMPARED]
+        return [[job, job._replace(ours=False, platform="cpu")] for job in ours]
     cases = []
     for scenario in SCENARIOS if kind in ("images", "features") else ("",):
         dtypes = {"images": ["uint8", "float32"], "plans": ["uint8"]}.get(kind, ["float32"])
@@ -112,9 +127,7 @@ class Resampling:
         rows = self._array(part) if part in STUDY else slice(None)
         self._x, y = self._x[rows].astype(job.dtype, copy=False), labels[rows]
         x = self._x if job.ours else self._x.reshape(len(y), -1)
-        sampler = (SMOTE if job.ours else imblearn.over_sampling.SMOTE)(
-            random_state=smote_seed(part) if part in STUDY else 0, k_neighbors=K
-        )
+        sampler = make_sampler(job, smote_seed(part) if part in STUDY else 0)
         self._call = lambda: sampler.fit_resample(x, y)
 
     def call(self) -> float:
@@ -136,6 +149,16 @@ class Resampling:
     def shape(self) -> tuple[int, ...]:
         """Of the data of the last part."""
         return self._x.shape
+
+
+def make_sampler(job: Job, seed: int) -> Any:
+    """The sampler of a job; one that draws has the seed."""
+    modules = (imblearn.over_sampling, imblearn.under_sampling, imblearn.combine)
+    library = next(own for own in modules if hasattr(own, job.sampler))
+    sampler = getattr(twostage_jax if job.ours else library, job.sampler)()
+    given = {"random_state": seed} | ({"k_neighbors": K} if job.sampler == "SMOTE" else {})
+    taken = sampler.get_params(deep=False)
+    return sampler.set_params(**{name: value for name, value in given.items() if name in taken})
 
 
 def smote_seed(name: str) -> int:

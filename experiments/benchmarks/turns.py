@@ -40,7 +40,7 @@ class WorkerError(Exception):
 
 
 class Answer(NamedTuple):
-    """What a worker returned, and by how many bytes its resident memory grew meanwhile at most."""
+    """What a worker returned, and by how many bytes its own memory grew meanwhile at most."""
 
     value: Any
     growth: int
@@ -115,14 +115,18 @@ class Worker:
 
 
 def _resident(process: int | None) -> Callable[[], int]:
-    """A function that gives the bytes of memory that a process holds; 0 once it has ended."""
+    """A function that gives the bytes of memory that a process holds; 0 once it has ended.
+
+    Pages of mapped files and of shared libraries do not count.
+    """
     import psutil  # the benchmarks need it, the forecast does not
 
     statistics = psutil.Process(process)
 
     def resident() -> int:
         with suppress(psutil.NoSuchProcess):
-            return statistics.memory_info().rss
+            memory = statistics.memory_info()
+            return memory.rss - getattr(memory, "shared", 0)
         return 0
 
     return resident
