@@ -183,7 +183,7 @@ def find_device(accelerator: str) -> dict[str, str]:
     Raises:
         InputError: JAX does not find the accelerator.
     """
-    from experiments.reproduce import use_accelerator  # with its many imports
+    from twostage_jax.commands.device import use_accelerator  # which imports JAX
 
     use_accelerator(accelerator)
     return {"platform": jax.devices()[0].platform, "kind": jax.devices()[0].device_kind}
