@@ -320,7 +320,10 @@ def test_what_minus_one_becomes_in_an_unsigned_dtype_is_a_missing_row(name):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize(
+    "name",
+    [own if own == "smote" else pytest.param(own, marks=pytest.mark.slow) for own in PLANS],
+)
 def test_wide_default_dtypes_and_strict_promotion_change_no_plan(name):
     key, labels = jax.random.key(4), jnp.asarray(PRESENT, jnp.int32)
     expected = rows_of(PLANS[name](key, labels))

@@ -13,10 +13,6 @@ from keras_models import both_modes, by_keras_name, keras, pictures
 from twostage_jax.models.mobilenet_v1 import WEIGHTS, MobileNet
 from twostage_jax.models.norms import moments
 from twostage_jax.models.weights import Weights
-from twostage_jax.resampling.plan import DevicePlan
-from twostage_jax.training.lifting import Lifted
-from twostage_jax.training.protocol import Protocol
-from twostage_jax.training.steps import Stages, Tally
 
 pytestmark = pytest.mark.integration
 
@@ -57,7 +53,7 @@ def pair(tmp_path_factory):
         (0.25, 150),
         pytest.param(0.25, 224, marks=pytest.mark.slow),
         pytest.param(0.75, 150, marks=pytest.mark.slow),
-        (0.75, 224),
+        pytest.param(0.75, 224, marks=pytest.mark.slow),
     ],
 )
 def test_agrees_with_keras(pair, width, size):
@@ -76,6 +72,7 @@ def padded(images: np.ndarray, garbage: float) -> np.ndarray:
     return np.concatenate([images, noise.astype(np.float32)])
 
 
+@pytest.mark.slow
 def test_padding_of_a_partial_batch_counts_for_nothing(pair):
     _, model = pair(0.25)
     images = pictures(8, SIZE)[:5]
@@ -132,18 +129,3 @@ def test_width_of_the_features(width):
         head = sum(leaf.size for leaf in jax.tree.leaves(params["head"]))
         assert head == 1024 * 1024 + 1024 + 1024 * 7 + 7
         assert sum(leaf.size for leaf in jax.tree.leaves(params)) - head == 3_228_864 - 21_888
-
-
-def test_no_convolution_in_the_lifted_training_step():
-    """One lifted over weights would be a grouped one."""
-    stages = Stages(Protocol(width=0.25), 4)
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 3))
-    state = jax.eval_shape(jax.vmap(stages.init_network), keys)
-    tally = Tally(*(jax.ShapeDtypeStruct((3,), jnp.float32),) * 2)
-    images = jax.ShapeDtypeStruct((9, SIZE, SIZE, 3), jnp.uint8)
-    columns = (jnp.int32, jnp.int32, jnp.float32, jnp.int32)
-    batches = DevicePlan(*(jax.ShapeDtypeStruct((3, 2, 4), dtype) for dtype in columns))
-    step = Lifted(stages.train_network, sequential=False)
-    jaxpr = str(jax.make_jaxpr(step)(state, tally, images, batches, 0, 2))
-    assert "dot_general" in jaxpr
-    assert "conv_general_dilated" not in jaxpr

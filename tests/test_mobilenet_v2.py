@@ -64,7 +64,7 @@ def test_gradients_agree_with_keras(tmp_path):
 @pytest.mark.parametrize(
     "width",
     [
-        pytest.param(width, marks=() if width in (0.5, 1.4) else pytest.mark.slow)
+        pytest.param(width, marks=() if width == 0.5 else pytest.mark.slow)
         for width in WEIGHTS.published
     ],
 )

@@ -103,7 +103,12 @@ def _predict(
         return classifier.fit(flat[known], y[known]).predict(flat[asking])
     labels, code = np.unique(y, return_inverse=True)
     found = nearest(x[known], classifier.n_neighbors, queries=x[asking], distances=False)
-    return labels[mode(code[known][found.rows], axis=1).mode]
+    return labels[_outvoting(code[known][found.rows])]
+
+
+def _outvoting(votes: Int[np.ndarray, "q k"]) -> Int[np.ndarray, " q"]:
+    """The most frequent of each row, the smallest of several."""
+    return votes[:, 0] if votes.shape[1] == 1 else mode(votes, axis=1).mode
 
 
 def _plain(classifier: Any) -> bool:
@@ -164,7 +169,7 @@ class _Vote:
         own = self._y[self._asking]
         if not self._plain:
             return _predict(self._classifier, self._x, self._y, self._known, self._asking) != own
-        return mode(self._code[self._nearest], axis=1).mode != self._code[self._asking]
+        return _outvoting(self._code[self._nearest]) != self._code[self._asking]
 
     def add(self, row: int | np.integer) -> None:
         """One more sample is known; of equally near ones, the first that was known counts."""
