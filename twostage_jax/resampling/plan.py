@@ -205,8 +205,12 @@ class Plan:
                 if len(moved):
                     # Only made where needed: text and dates can be picked, but not interpolated.
                     interpolate = interpolate or _Interpolation(table, in_cache)
-                    step = self.step[block][moved]
-                    out[block][moved] = interpolate(base[moved], neighbor[moved], step)
+                    if len(moved) == len(base):
+                        interpolate(base, neighbor, self.step[block], out[block])
+                    else:
+                        some = np.empty((len(moved), out.shape[1]), out.dtype)
+                        interpolate(base[moved], neighbor[moved], self.step[block][moved], some)
+                        out[block][moved] = some
 
         for_row_blocks(fill, len(self), 32 * in_cache)
         return made
@@ -246,7 +250,9 @@ class _Interpolation:
         base: Int[np.ndarray, " b"],
         neighbor: Int[np.ndarray, " b"],
         step: Float[np.ndarray, " b"],
-    ) -> Float[np.ndarray, "b d"]:
+        out: Shaped[np.ndarray, "b d"],
+    ) -> None:
+        """Writes the samples into `out`."""
         count = len(base)
         start, end = self._ends[:, :count]
         difference, exact = self._difference[:count], self._exact[:count]
@@ -254,9 +260,12 @@ class _Interpolation:
         np.take(self._table, neighbor, axis=0, out=end, mode="clip")
         np.subtract(end, start, out=difference, dtype=difference.dtype)
         np.multiply(difference, step[:, None], out=exact)
+        if out.dtype.kind == "f":
+            np.add(exact, start, out=out, casting="same_kind")
+            return
         np.add(exact, start, out=exact)
         # Between two samples all numbers are in range.
-        return round_for(exact, self._table.dtype, clip=bool((step < 0).any()))
+        out[...] = round_for(exact, out.dtype, clip=bool((step < 0).any()))
 
 
 class DevicePlan(NamedTuple):

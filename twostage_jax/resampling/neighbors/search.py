@@ -230,6 +230,8 @@ def _squared_differences(
     """The squared distances of some pairs of a query and a point, from their differences."""
     points, queries = problem.points, problem.queries
     squared = np.empty(len(rows))
+    if not len(rows):
+        return squared
 
     def fill(block: slice) -> None:
         difference = points[rows[block]].astype(np.float64)

@@ -148,6 +148,7 @@ class PlanSampler(BaseSampler):
 
     def _validated(self, X, y) -> tuple[Any, Any]:
         self._validate_params()
+        check_classification_targets(as_labels(y))  # `fit_resample` does it before
         X, y, _ = self._check_X_y(X, y)
         self._require(y, self.sampling_strategy_)
         return X, y
@@ -164,7 +165,6 @@ class PlanSampler(BaseSampler):
 
     def _check_X_y(self, X, y):  # noqa: N802, imbalanced-learn's name
         y = as_labels(y)
-        check_classification_targets(y)
         y, one_column_per_class = check_target_type(y, indicate_one_vs_all=True)
         X, y = self._validate(as_table(X), y)
         if not math.prod(X.shape[1:]):
