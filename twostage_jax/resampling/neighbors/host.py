@@ -116,7 +116,7 @@ def _norms_and_squares(
 ) -> tuple[Float[np.ndarray, "q n"], Float[np.ndarray, "q n"]]:
     """The sum of both squared norms of each pair, and its squared distance."""
     norms, products = np.zeros((2, len(queries), len(points)))
-    width = max(1, 2**18 // (len(points) + len(queries)))  # columns that fit the cache
+    width = max(1, 2**21 // (len(points) + len(queries)))  # columns that fit the cache
     for start in range(0, points.shape[1], width):
         part = slice(start, start + width)
         x, y = points[:, part].astype(np.float64), queries[:, part].astype(np.float64)

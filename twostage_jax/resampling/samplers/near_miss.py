@@ -41,14 +41,15 @@ class NearMiss(UnderSampler, under_sampling.NearMiss):
 
     def _decide(self, x, y) -> Plan:
         minority = x[y == smallest_class(y)]
+        among = {label: np.flatnonzero(y == label) for label in self.sampling_strategy_}
+        if self.version == 3:
+            for label, members in among.items():
+                near, _ = _search(x[members], minority, self.n_neighbors_ver3)
+                among[label] = members[np.unique(near)]
+        distances = self._mean_distances(x, minority, among)
         kept = {}
         for label, size in self.sampling_strategy_.items():
-            members = np.flatnonzero(y == label)
-            if self.version == 3:
-                near, _ = _search(x[members], minority, self.n_neighbors_ver3)
-                members = members[np.unique(near)]
-            far = self.version == 2
-            distance = _search(minority, x[members], self.n_neighbors, far)[1].sum(axis=1)
+            members, distance = among[label], distances[label]
             if len(members) < size:
                 warnings.warn(
                     f"{size} samples of class {label} are to be kept, but only {len(members)} are "
@@ -58,6 +59,15 @@ class NearMiss(UnderSampler, under_sampling.NearMiss):
             order = np.argsort(-distance if self.version == 3 else distance, kind="stable")
             kept[label] = members[order[:size]]
         return keep_of_classes(y, kept)
+
+    def _mean_distances(self, x, minority, among) -> dict[Any, Float[np.ndarray, " m"]]:
+        """Mean distances to the smallest class, times a constant; one search for all classes."""
+        if not among:
+            return {}
+        rows, far = np.concatenate(list(among.values())), self.version == 2
+        distance = _search(minority, x[rows], self.n_neighbors, far)[1].sum(axis=1)
+        ends = np.cumsum([len(members) for members in among.values()])
+        return dict(zip(among, np.split(distance, ends[:-1]), strict=True))
 
 
 def _search(

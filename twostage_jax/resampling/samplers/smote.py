@@ -80,6 +80,27 @@ def _growing(y: Shaped[np.ndarray, " n"], targets: Targets) -> Iterator[tuple[An
             yield label, size, np.flatnonzero(y == label)
 
 
+def _rows_of(y: Shaped[np.ndarray, " n"], targets: Targets) -> Int[np.ndarray, " g"]:
+    """The rows of all classes that grow, ascending."""
+    return np.flatnonzero(np.isin(y, [label for label, size in targets.items() if size]))
+
+
+def _foreign(
+    x: Shaped[np.ndarray, "n *shape"],
+    y: Shaped[np.ndarray, " n"],
+    search: Any,
+    rows: Int[np.ndarray, " q"],
+) -> Int[np.ndarray, " n"]:
+    """How many neighbors of some rows are of another class; 0 for all other rows.
+
+    One search for all classes: each has to read the whole table.
+    """
+    counts = np.zeros(len(y), int)
+    if len(rows):
+        counts[rows] = (y[neighbor_lists(x, search, rows)] != y[rows, None]).sum(axis=1)
+    return counts
+
+
 def _require_growing(y: Shaped[np.ndarray, " n"], targets: Targets, k: int, sampler: str) -> None:
     """Checks that each class that grows has more than k samples, so that each has k neighbors."""
     for label, _, members in _growing(y, targets):
@@ -166,8 +187,9 @@ class BorderlineSMOTE(OverSampler, over_sampling.BorderlineSMOTE):
         self.in_danger_indices = {}
         parts = [Plan.of_all(y)]
         m = list_length(self.m_neighbors)
+        foreign = _foreign(x, y, self.m_neighbors, _rows_of(y, self.sampling_strategy_))
         for label, size, members in _growing(y, self.sampling_strategy_):
-            others = (y[neighbor_lists(x, self.m_neighbors, members)] != label).sum(axis=1)
+            others = foreign[members]
             danger = (others >= m / 2) & (others < m)
             if danger.any():
                 self.in_danger_indices[label] = members[danger]
@@ -221,9 +243,11 @@ class SVMSMOTE(OverSampler, over_sampling.SVMSMOTE):
         if not any(self.sampling_strategy_.values()):
             return parts[0]
         support = self._support(x, y)
+        grow = _rows_of(y, self.sampling_strategy_)
+        foreign = _foreign(x, y, self.m_neighbors, support[np.isin(support, grow)])
         for label, size, members in _growing(y, self.sampling_strategy_):
             rows = support[y[support] == label]
-            others = (y[neighbor_lists(x, self.m_neighbors, rows)] != label).sum(axis=1)
+            others = foreign[rows]
             if (others == m).all():
                 raise InputError(
                     f"SVM-SMOTE is not adapted to your dataset: the {m} nearest neighbors of each "
@@ -276,8 +300,9 @@ class ADASYN(OverSampler, over_sampling.ADASYN):
         random = check_random_state(self.random_state)
         k = list_length(self.n_neighbors)
         parts = [Plan.of_all(y)]
+        foreign = _foreign(x, y, self.n_neighbors, _rows_of(y, self.sampling_strategy_))
         for label, size, members in _growing(y, self.sampling_strategy_):
-            others = (y[neighbor_lists(x, self.n_neighbors, members)] != label).sum(axis=1) / k
+            others = foreign[members] / k
             if not others.any():
                 raise RuntimeError(
                     f"no sample of class {label} ({len(members)} samples) has a neighbor of "
