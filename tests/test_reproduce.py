@@ -288,6 +288,7 @@ def test_a_study_killed_at_random_moments_ends_with_the_same_records(tmp_path):
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "killed" / name).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("always")
 def test_a_hundred_awkward_files_through_the_whole_program(run, tmp_path):
     """What is left out is said once; what is read ends in records, tables and a page."""
