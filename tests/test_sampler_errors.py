@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix
 import twostage_jax
 from tests import sampler_grid
 from tests.sampler_grid import CLEAN, OVER, UNDER
+from twostage_jax.support.errors import InputError
 
 PLAIN = [variant for variant in sampler_grid.VARIANTS if not variant.options]
 SPARSE = "sparse matrix"
@@ -70,3 +71,11 @@ def test_exceptions_agree_on_bad_input(bad):
         )
         if title == "class of two samples" and variant.name == "SMOTE":
             assert "class 2 has 2 samples" in str(ours)
+
+
+def test_one_sided_selection_of_seeds_alone_is_one_line():
+    """imbalanced-learn's classifier refuses to predict nothing."""
+    x, y = np.array([[0.0], [1.0], [2.0]]), np.array([0, 1, 1])
+    sampler = twostage_jax.OneSidedSelection(n_seeds_S=9, random_state=0)
+    with pytest.raises(InputError, match=r"^all 2 samples of class 1 are among its 9 seeds"):
+        sampler.fit_resample(x, y)

@@ -100,7 +100,8 @@ class Plan:
                 f"{name} of {count} rows found, the plan was made for {self.total} rows; pass the "
                 "one that it was made for"
             )
-        for column in (self.base, self.neighbor):
+        columns = [self.base] if self.neighbor is self.base else [self.base, self.neighbor]
+        for column in columns:
             if len(column) and not 0 <= column.min() <= column.max() < count:
                 row = column.min() if column.min() < 0 else column.max()
                 raise InputError(
@@ -130,7 +131,7 @@ class Plan:
         self._require_rows("X", len(table))
         if out is not None:
             return self._fill(table, out)
-        moved = bool((self.neighbor != self.base).any())
+        moved = self._moves()
         if hasattr(table, "iloc"):
             return self._of_frame(table, moved)
         if moved and (table.dtype.kind not in "uif" or table.dtype.isbuiltin != 1):
@@ -173,6 +174,10 @@ class Plan:
             part = self.take(order[start : start + size])
             yield part.materialize(table), part.label
 
+    def _moves(self) -> bool:
+        """Whether some samples are no rows of X."""
+        return self.neighbor is not self.base and bool((self.neighbor != self.base).any())
+
     def _fill(self, table: Any, out: Shaped[np.ndarray, "m *shape"]) -> Any:
         expected = (len(self), *table.shape[1:]), getattr(table, "dtype", None)
         if (out.shape, out.dtype) != expected or not out.flags.c_contiguous:
@@ -181,7 +186,7 @@ class Plan:
                 f"{expected[1] or 'an array X'} expected, in contiguous rows; make one with "
                 "numpy.empty, or with numpy.memmap or numpy.lib.format.open_memmap on disk"
             )
-        if (self.neighbor != self.base).any():
+        if self._moves():
             _numbers(table[:1])  # which refuses what has no numbers
         return self._of_array(table, out)
 
@@ -192,6 +197,9 @@ class Plan:
             made = np.empty((len(self), *x.shape[1:]), x.dtype)
         table = x.reshape(len(x), math.prod(x.shape[1:]))
         out = made.reshape(len(self), table.shape[1], copy=False)
+        if len(self) * table.shape[1] <= 2**20 and not self._moves():
+            np.take(table, self.base, axis=0, out=out, mode="clip")
+            return made
         in_cache = max(1, 2**16 // max(1, table.shape[1]))
 
         def fill(rows: slice) -> None:

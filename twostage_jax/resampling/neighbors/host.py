@@ -83,7 +83,7 @@ def _pairs_with_itself(points: Shaped[np.ndarray, "n d"], *, centered: bool) -> 
     x = points.astype(np.float64)
     if centered:
         x -= _center(x)
-    norms = np.einsum("ij,ij->i", x, x)
+    norms = _squared_norms(x)
     squared = np.empty((len(x), len(x)))
     size = -(-len(x) // (1 if x.size * len(x) <= 2**24 else os.cpu_count() or 1))
     starts = range(0, len(x), size)
@@ -105,6 +105,10 @@ def _pairs_with_itself(points: Shaped[np.ndarray, "n d"], *, centered: bool) -> 
     return _Pairs(norms, squared)
 
 
+def _squared_norms(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+    return np.einsum("ij,ij->i", x, x)
+
+
 def _center(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " d"]:
     """A median of few rows, which huge numbers in some rows do not move."""
     few = x[:: len(x) // 8 + 1]
@@ -124,6 +128,6 @@ def _norms_and_squares(
             center = _center(x)
             x -= center
             y -= center
-        norms += np.add.outer(np.square(y).sum(1), np.square(x).sum(1))
+        norms += np.add.outer(_squared_norms(y), _squared_norms(x))
         products += y @ x.T
     return norms, norms - 2 * products

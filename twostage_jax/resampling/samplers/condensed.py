@@ -19,6 +19,7 @@ from twostage_jax.resampling.samplers.base import (
     smallest_class,
 )
 from twostage_jax.resampling.samplers.cleaning import without_links
+from twostage_jax.support.errors import InputError
 from twostage_jax.support.threads import for_row_blocks
 
 
@@ -88,6 +89,12 @@ class OneSidedSelection(_FromSeeds, under_sampling.OneSidedSelection):
     def _add(self, x, y, smallest, members, seeds):
         known = np.append(smallest, members[seeds])
         others = np.delete(members, seeds)
+        if not len(others):
+            raise InputError(
+                f"all {len(members)} samples of class {y[members[0]]} are among its "
+                f"{self.n_seeds_S} seeds, OneSidedSelection expects others; lower n_seeds_S, or "
+                "leave the class out of sampling_strategy"
+            )
         wrong = _predict(self._classifier(), x, y, known, others) != y[others]
         return np.append(members[seeds], others[wrong]), known
 
@@ -96,8 +103,6 @@ def _predict(
     classifier: Any, x, y, known: Int[np.ndarray, " k"], asking: Int[np.ndarray, " q"]
 ) -> Shaped[np.ndarray, " q"]:
     """The class of some rows by their neighbors among others; exact where these have one vote."""
-    if not len(asking):
-        return y[asking]
     if not _plain(classifier):
         flat = x.reshape(len(x), -1)
         return classifier.fit(flat[known], y[known]).predict(flat[asking])
