@@ -1,8 +1,8 @@
 """How a study would scale on a cluster, in numbers: `python -m experiments.simulate_cluster`.
 
 Nothing is trained. The groups of the paper's study are dealt out by the schedule that the Ray
-engine has, to devices some of which are lost on the way. What a CPU takes was measured; what others
-take at least is the bound of a forecast.
+engine has, and some devices are lost on the way. The speed of a CPU was measured, that of others is
+the bound of a forecast.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ class Device(NamedTuple):
     network: float
 
     def rate(self, members: int) -> float:
-        """Images per second of so many networks, or of the nearest number that is known."""
+        """Images per second of this number of networks, or of the nearest number that is known."""
         return self.images[min(self.images, key=lambda known: abs(known - members))]
 
 
@@ -60,7 +60,7 @@ def find_device(kind: str, forecast: Path) -> Device:
 
     Args:
         kind: cpu, or a target of the forecast.
-        forecast: folder of a forecast, of which the rows in float32 count.
+        forecast: folder of a forecast; its rows in float32 count.
 
     Raises:
         InputError: the forecast does not have what is needed.

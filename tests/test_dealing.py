@@ -25,7 +25,7 @@ TASK = Task(Provenance({}, "", {}, ""), None)
 
 
 def group(fold: int, *sizes: int):
-    """A group of networks with so many images per epoch."""
+    """A group of networks, each with its number of images per epoch."""
     return tuple(
         Network(PartitionKey("linear", 2.0 + i, fold), Stage1(), (find("baseline"),), (size,))
         for i, size in enumerate(sizes)

@@ -153,8 +153,8 @@ def require_shared(cluster: Cluster | None, checkpoints: Path, *, named: bool) -
     Args:
         cluster: None checks nothing.
         checkpoints: the folder; it is made.
-        named: whether the user named it. The default folder need not be shared: then a group whose
-            worker is lost begins anew, of which a warning tells.
+        named: whether the user named it. The default folder need not be shared: a warning then says
+            that a group whose worker is lost begins anew.
 
     Returns:
         whether they do.

@@ -39,7 +39,7 @@ class Claims:
         self._warned = False
 
     def take(self, group: Group, *, wait: bool = False) -> Claim | None:
-        """Takes a group; None where another process trains it, of which the first warns.
+        """Takes a group; None where another process trains it. The first time a warning says so.
 
         Args:
             group: to take.

@@ -84,7 +84,7 @@ class Engine(Protocol):
     """What trains the groups of a study."""
 
     def members(self, networks: int) -> int:
-        """How many of so many networks suit the memory of those devices that train a group."""
+        """How many of a study's networks suit the memory of the devices that train a group."""
         ...
 
     def device_memory(self, members: int) -> int | None:

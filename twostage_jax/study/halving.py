@@ -49,7 +49,7 @@ def run_halving(
 
 
 def warn_of_halving(members: int, most: int) -> None:
-    """Warns that so many members did not fit, and at most so many are tried from now on."""
+    """Warns that `members` networks did not fit, and that at most `most` are tried from now on."""
     warnings.warn(
         f"the device has too little memory for {members} networks at a time; "
         f"the study goes on with {most} (--members {most} starts with as many)",

@@ -147,7 +147,7 @@ class AllKNN(_InRounds, under_sampling.AllKNN):
 
     Args:
         n_neighbors: number of neighbors in the last round; or an object, as in
-            `EditedNearestNeighbours`, of which only the number is used.
+            `EditedNearestNeighbours`. Only its number counts.
         kind_sel: as in `EditedNearestNeighbours`.
         allow_minority: go on where a class has become smaller than the smallest was.
     """

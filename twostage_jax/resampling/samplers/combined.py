@@ -1,5 +1,6 @@
 """SMOTE, and what cleans its result."""
 
+from abc import abstractmethod
 from typing import Any
 
 from imblearn import combine, over_sampling, under_sampling
@@ -38,9 +39,9 @@ class _Cleaned(PlanSampler):
     sampling_strategy: Any
     random_state: Any
 
+    @abstractmethod
     def _cleaner(self) -> Any:
         """Makes the second sampler, which becomes an attribute."""
-        raise NotImplementedError
 
     def _smote(self) -> Any:
         if self.smote is not None:
@@ -69,11 +70,9 @@ class SMOTEENN(_Cleaned, combine.SMOTEENN):
     """
 
     def _cleaner(self) -> Any:
-        if self.enn is None:
-            self.enn_ = EditedNearestNeighbours(sampling_strategy="all", n_jobs=self.n_jobs)
-        else:
-            theirs = under_sampling.EditedNearestNeighbours
-            self.enn_ = _planning(self.enn, theirs, EditedNearestNeighbours)
+        given = self.enn or EditedNearestNeighbours(sampling_strategy="all", n_jobs=self.n_jobs)
+        theirs = under_sampling.EditedNearestNeighbours
+        self.enn_ = _planning(given, theirs, EditedNearestNeighbours)
         return self.enn_
 
 
@@ -89,8 +88,6 @@ class SMOTETomek(_Cleaned, combine.SMOTETomek):
     """
 
     def _cleaner(self) -> Any:
-        if self.tomek is None:
-            self.tomek_ = TomekLinks(sampling_strategy="all", n_jobs=self.n_jobs)
-        else:
-            self.tomek_ = _planning(self.tomek, under_sampling.TomekLinks, TomekLinks)
+        given = self.tomek or TomekLinks(sampling_strategy="all", n_jobs=self.n_jobs)
+        self.tomek_ = _planning(given, under_sampling.TomekLinks, TomekLinks)
         return self.tomek_

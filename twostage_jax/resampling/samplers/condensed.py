@@ -1,5 +1,6 @@
 """Undersampling to what a nearest-neighbor classifier needs: condensing, one-sided selection."""
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class _FromSeeds(CleaningSampler):
                 self.estimators_.append(self._classifier().fit(flat, y[used]))
         return kept
 
+    @abstractmethod
     def _add(
         self,
         x: Shaped[np.ndarray, "n *shape"],
@@ -68,8 +70,7 @@ class _FromSeeds(CleaningSampler):
         members: Int[np.ndarray, " b"],
         seeds: Int[np.ndarray, " s"],
     ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " t"]]:
-        """The rows that are kept of `members`, some of which are seeds; rows of the classifier."""
-        raise NotImplementedError
+        """The rows that are kept of `members`, seeds among them; and those of the classifier."""
 
 
 class OneSidedSelection(_FromSeeds, under_sampling.OneSidedSelection):
