@@ -63,7 +63,7 @@ def test_without_ray_a_study_on_it_is_one_line(monkeypatch, capsys):
     assert main(["--engine", "ray"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "--engine ray needs Ray" in line
-    assert "twostage_jax[cluster]" in line
+    assert "pip install -e '.[cluster]'" in line
 
 
 def test_who_does_not_ask_for_ray_does_not_import_it():

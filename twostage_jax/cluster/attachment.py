@@ -40,7 +40,7 @@ def import_ray() -> Any:
     except ImportError as error:
         raise InputError(
             f"--engine ray needs Ray, which cannot be imported ({error}); run "
-            "pip install 'twostage_jax[cluster]', or leave --engine out"
+            "pip install -e '.[cluster]', or leave --engine out"
         ) from error
 
 
