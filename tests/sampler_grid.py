@@ -186,6 +186,22 @@ def _same_rows(theirs: Result, ours: Result, x: Shaped[np.ndarray, "n d"]) -> bo
     return np.array_equal(ours.rows, theirs.rows) or not np.array_equal(x[theirs.rows], theirs.x)
 
 
+class _RoundingSMOTE(imblearn.over_sampling.SMOTE):
+    """imbalanced-learn's SMOTE, with a result that is rounded to integers."""
+
+    def _fit_resample(self, X, y):
+        resampled, labels = super()._fit_resample(X, y)
+        return np.rint(resampled), labels
+
+
+def _reference(variant: Variant, strategy: Any, seed: int, floating: bool) -> Any:
+    """imbalanced-learn's sampler; what cleans synthetic integers finds them rounded, as ours."""
+    sampler = variant.make(variant.reference, strategy, seed)
+    if not floating and "smote" in sampler.get_params():
+        sampler.set_params(smote=_RoundingSMOTE(sampling_strategy=strategy, random_state=seed))
+    return sampler
+
+
 def compare(case: Case, x: Shaped[np.ndarray, "n *shape"], y: Int[np.ndarray, " n"]) -> dict:
     """Runs a case with both libraries on its data, which are `make_data`'s.
 
@@ -193,7 +209,7 @@ def compare(case: Case, x: Shaped[np.ndarray, "n *shape"], y: Int[np.ndarray, " 
     """
     variant, flat, floating = case.variant, x.reshape(len(x), -1), x.dtype.kind == "f"
     strategy = make_strategy(case.strategy, variant.kind, y)
-    reference = variant.make(variant.reference, strategy, case.seed)
+    reference = _reference(variant, strategy, case.seed, floating)
     sampler = variant.make(twostage_jax, strategy, case.seed)
     theirs = attempt(reference, flat if floating else flat.astype(np.float64), y)
     ours = attempt(sampler, x, y)
