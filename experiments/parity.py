@@ -120,8 +120,8 @@ NOTES = (
     "Same rows: equal y, shape and dtype of X, and equal `sample_indices_` where there are any.",
     "Bit for bit: equal arrays. Integers are compared with imbalanced-learn's result on the same "
     "numbers in float64, rounded: on uint8 itself its differences wrap around modulo 256, and on "
-    "other integers it truncates. SMOTEENN and SMOTETomek clean what SMOTE made: imbalanced-learn's "
-    "are given its own SMOTE with a rounded result.",
+    "other integers it truncates. SMOTEENN and SMOTETomek clean what SMOTE made: those of "
+    "imbalanced-learn are given its own SMOTE with a rounded result.",
     "Difference: of floating-point values relative to the larger magnitude of the two values that "
     "they lie between; of integers from imbalanced-learn's float64 result before rounding.",
     "borderline-2 may differ by 1e-6: its step is a product of two factors, which imbalanced-learn "
