@@ -36,8 +36,8 @@ class Options(common.Options):
         *("images", "plans", "features", "samplers", "large"),
     )
     """images (one SMOTE of images per scenario), plans (all 120 image plans of the study), features
-    (one SMOTE of a fold's features per scenario), samplers (every sampler on a fold's features),
-    large (SMOTE of 100,000 x 1,024)."""
+    (one SMOTE of a fold's features per scenario), samplers (every sampler on a fold's features,
+    with classes that overlap), large (SMOTE of 100,000 x 1,024)."""
     rounds: int = 2
     """Turns of every engine."""
     scale: float = 1.0
@@ -61,7 +61,7 @@ def benchmark(options: Options, device: dict[str, str], origin: list[str]) -> in
 
     with tempfile.TemporaryDirectory(prefix="twostage_jax-benchmark-") as folder:
         for kind in dict.fromkeys(options.cases):
-            data = Path(folder) / {"plans": "images", "samplers": "features"}.get(kind, kind)
+            data = Path(folder) / {"plans": "images"}.get(kind, kind)
             if not data.exists():
                 print(f"{data.name}: making the data", flush=True)
                 given = {name: getattr(options, name) for name in ("dataset", "data_dir", "scale")}

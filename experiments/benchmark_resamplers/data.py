@@ -22,13 +22,18 @@ STUDY = {
 # The paper's set and the width of its features.
 _CLASSES, _IMAGES_PER_CLASS, _SIDE, _FEATURES, _LARGE = 8, 625, 150, 1024, 100_000
 
+# How far classes lie apart, in standard deviations per feature. At a quarter, one in four of the
+# five nearest neighbors is of another class, so that what cleans has something to remove.
+_APART = {"features": 1.0, "large": 1.0, "samplers": 0.25}
+
 
 def make_data(
     kind: str, folder: Path, *, dataset: str, data_dir: Path | None, scale: float
 ) -> None:
     """Writes `x.npy`, `labels.npy` and the training rows of every partition into a new folder.
 
-    `kind` is images, features, or large (features of many more rows, without partitions).
+    `kind` is images, features, samplers (features of classes that overlap), or large (features of
+    many more rows, without partitions).
 
     Raises:
         InputError: what the source of images refuses.
@@ -49,7 +54,7 @@ def make_data(
             shares = 1 / (1 + 9 / 7 * np.arange(_CLASSES))
             counts = np.rint(max(500, scale * _LARGE) * shares / shares.sum()).astype(int)
             labels = random.permutation(np.repeat(np.arange(_CLASSES, dtype=np.int32), counts))
-        arrays = {"x": features(labels, columns, random), "labels": labels}
+        arrays = {"x": features(labels, columns, _APART[kind], random), "labels": labels}
     if kind != "large":
         arrays |= partitions(arrays["labels"])
     folder.mkdir()
@@ -74,10 +79,10 @@ def partitions(labels: Int[np.ndarray, " n"]) -> dict[str, Int[np.ndarray, " m"]
 
 
 def features(
-    labels: Int[np.ndarray, " n"], columns: int, random: np.random.Generator
+    labels: Int[np.ndarray, " n"], columns: int, apart: float, random: np.random.Generator
 ) -> Float32[np.ndarray, "n f"]:
     """Like features of a network: a cluster per class, with negative numbers cut off."""
     x = random.standard_normal((len(labels), columns), dtype=np.float32)
     for label in range(_CLASSES):
-        x[labels == label] += random.standard_normal(columns, dtype=np.float32)
+        x[labels == label] += apart * random.standard_normal(columns, dtype=np.float32)
     return np.maximum(x, 0, out=x)

@@ -24,12 +24,9 @@ from twostage_jax.training.protocol import Protocol
 
 K = Protocol().k_neighbors
 
-# The samplers that imbalanced-learn has, too. ADASYN refuses features whose classes lie so far
-# apart that no sample has a neighbor of another class, as these.
+# The samplers that imbalanced-learn has, too.
 COMPARED = [
-    name
-    for name in samplers.__all__
-    if name not in ("RadialBasedUndersampler", "ADASYN", "at_least")
+    name for name in samplers.__all__ if name not in ("RadialBasedUndersampler", "at_least")
 ]
 
 # Columns of each output row that are compared: a wrong neighbor or step shows in all of them.
