@@ -29,5 +29,6 @@ def at_least(share: float | int) -> Callable[[Shaped[np.ndarray, " n"]], dict[An
 
 def _grow(share: float | int, y: Shaped[np.ndarray, " n"]) -> dict[Any, int]:
     classes, counts = np.unique(y, return_counts=True)
-    least = int(np.ceil(share * counts.max()))
+    # In binary 0.55 * 100 is a little more than 55.
+    least = int(np.ceil(np.round(share * counts.max(), 9)))
     return {label: least for label, n in zip(classes, counts, strict=True) if n < least}
