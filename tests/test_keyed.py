@@ -13,7 +13,7 @@ from scipy.stats import chi2, kstest
 from twostage_jax.resampling.neighbors import nearest
 from twostage_jax.resampling.plan import DevicePlan
 from twostage_jax.resampling.samplers import keyed
-from twostage_jax.resampling.samplers.smote import class_neighbor_lists
+from twostage_jax.resampling.samplers.searches import class_neighbor_lists
 
 ROWS, CLASSES, SIZE, K = 40, 4, 100, 3
 
@@ -140,6 +140,42 @@ def test_neighbors_of_images():
     images, labels = rng.integers(0, 256, (ROWS, 4, 4, 3), np.uint8), rng.integers(0, 2, ROWS)
     found = neighbors_of(images, labels)
     np.testing.assert_array_equal(found, class_neighbor_lists(images, labels, K, [0, 1]))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38, -1e9])
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_broken_row_changes_no_list_but_its_own(value, missing):
+    """Whether it is missing, or its class's farthest row."""
+    labels = np.repeat([0, 1, 2, -1], [20, 10, 2, 8]).astype(np.int32)
+    features, row = FEATURES.copy(), 39 if missing else 19
+    expected = np.asarray(neighbors_of(features, np.where(np.arange(ROWS) == row, -1, labels)))
+    features[row, 2] = value
+    found = np.asarray(neighbors_of(features, labels))
+    others = np.arange(ROWS) != row
+    np.testing.assert_array_equal(found[others], expected[others])
+    own = found[row]
+    assert np.all(own == -1) if missing else np.all((own >= 0) & (own < row))
+
+
+def test_a_row_that_is_not_finite_is_a_neighbor_where_there_is_no_other():
+    labels = np.repeat([0, 1, -1], [4, 3, ROWS - 7]).astype(np.int32)
+    features = FEATURES.copy()
+    features[[0, 4, 5, 6]] = np.nan
+    found = np.asarray(neighbors_of(features, labels))
+    np.testing.assert_array_equal(found[0], [1, 2, 3])
+    np.testing.assert_array_equal(found[1:4, 2], [0, 0, 0])
+    np.testing.assert_array_equal(found[4:7], [[5, 6, -1], [4, 6, -1], [4, 5, -1]])
+
+
+def test_neighbors_are_the_same_at_any_scale():
+    labels = np.arange(ROWS, dtype=np.int32) % 3 - 1
+    scales = np.float32(2.0) ** np.array([-100, 66, 125], np.float32)
+    tables = FEATURES * scales[:, None, None]
+    assert np.isfinite(tables).all()
+    lists = jit(jax.vmap(FUNCTIONS["neighbors"], (0, None)))(tables, labels)
+    expected = np.asarray(neighbors_of(FEATURES, labels))
+    np.testing.assert_array_equal(lists, np.broadcast_to(expected, lists.shape))
+    np.testing.assert_array_equal(expected[:, 0] >= 0, labels >= 0)
 
 
 def test_a_plan_that_is_too_small_is_cut_off():

@@ -16,7 +16,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float32, Int32, Integer, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float32, Int32, Integer, PRNGKeyArray, Shaped
 
 from twostage_jax.resampling.plan import DevicePlan
 
@@ -29,18 +29,40 @@ def class_neighbors(
     Distances are float32 at the highest precision, and all n x n are held at once: this is meant
     for features, and for as many rows as fit the device. `resampling.neighbors.nearest` is exact
     and takes bounded memory.
+
+    Values of any size are scaled first. A row with a value that is not finite in float32 is farther
+    from all others than these are from each other.
     """
     labels = labels.astype(jnp.int32)
-    rows = x.reshape(len(x), math.prod(x.shape[1:])).astype(jnp.float32)
-    rows = rows - rows.mean(axis=0)
+    rows = _scaled(x.reshape(len(x), math.prod(x.shape[1:])).astype(jnp.float32), labels >= 0)
     norms = jnp.square(rows).sum(axis=1)
     products = jnp.matmul(rows, rows.T, precision="highest")
     squared = norms[:, None] + norms[None] - 2 * products
-    other = (labels[:, None] != labels[None]) | (labels < 0)[:, None]
-    squared = jnp.where(other | jnp.eye(len(x), dtype=bool), jnp.inf, squared)
-    negated, neighbors = jax.lax.top_k(-squared, min(k, len(x)))
-    found = jnp.where(jnp.isfinite(negated), neighbors, -1).astype(jnp.int32)
+    squared = jnp.where(jnp.isnan(squared), jnp.finfo(jnp.float32).max, squared)
+    same = (labels[:, None] == labels[None]) & (labels >= 0)[:, None]
+    same &= ~jnp.eye(len(x), dtype=bool)
+    neighbors = jax.lax.top_k(jnp.where(same, -squared, -jnp.inf), min(k, len(x)))[1]
+    found = jnp.where(jnp.take_along_axis(same, neighbors, axis=1), neighbors, -1)
+    found = found.astype(jnp.int32)
     return jnp.pad(found, ((0, 0), (0, max(0, k - len(x)))), constant_values=-1)
+
+
+def _scaled(rows: Float32[Array, "n d"], present: Bool[Array, " n"]) -> Float32[Array, "n d"]:
+    """Rows minus a typical one, of typical size 1, so that their squares are finite; NaN elsewhere.
+
+    Center and size are medians, which a few huge rows do not move. These are cut off where float32
+    has lost all smaller differences from them.
+    """
+    known = present & jnp.isfinite(rows).all(axis=1)
+    # Halves, because the difference of two finite numbers may not be finite.
+    rows = jnp.where(known[:, None], rows / 2, jnp.nan)
+    if not rows.size:
+        return rows
+    few = rows[jnp.argsort(~known)[:256]]  # those that are there come first
+    rows -= jnp.nanmedian(few, axis=0)
+    size = jnp.abs(rows).max(axis=1)
+    typical = jnp.nanmedian(jnp.where(size > 0, size, jnp.nan))
+    return jnp.clip(rows / jnp.where(jnp.isnan(typical), 1, typical), -(2.0**40), 2.0**40)
 
 
 def random_undersample(
