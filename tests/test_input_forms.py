@@ -1,6 +1,7 @@
 """The forms of X and y: what goes in comes out, of `fit_resample` and of a plan alike."""
 
 import re
+import tracemalloc
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -10,15 +11,18 @@ import pytest
 from imblearn import combine, over_sampling, under_sampling
 from imblearn.pipeline import make_pipeline
 from PIL import Image
-from sampler_cases import SAMPLERS, each
+from sampler_cases import INTERPOLATING, SAMPLERS, SYNTHESIZING, each
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from experiments.parity import make_data
 from twostage_jax import (
     ADASYN,
     SMOTE,
+    SVMSMOTE,
     EditedNearestNeighbours,
     NearMiss,
     RadialBasedUndersampler,
@@ -27,6 +31,7 @@ from twostage_jax import (
     TomekLinks,
 )
 from twostage_jax.resampling.plan import Plan
+from twostage_jax.resampling.samplers.searches import class_neighbor_lists
 from twostage_jax.support.errors import InputError
 
 X, Y = make_data((60, 4), "float64", 3, 0)
@@ -52,6 +57,14 @@ class Tensor:
 
     def __len__(self):
         return len(self._values)
+
+
+def imbalanced_learns(sampler):
+    """imbalanced-learn's sampler with the same parameters."""
+    name = type(sampler).__name__
+    modules = (over_sampling, under_sampling, combine)
+    found = next(getattr(module, name) for module in modules if hasattr(module, name))
+    return found(**sampler.get_params(deep=False))
 
 
 def memory_map(values, folder):
@@ -138,28 +151,31 @@ def test_data_frames_of_other_libraries_are_named(kind, position):
 # --- Dtypes ---
 
 
-@each(COMPUTING)
-def test_bools_are_refused_by_all_that_compute_with_them(sampler):
+@each(SYNTHESIZING)
+def test_bools_are_refused_by_all_that_make_samples_between_them(sampler):
     masks = IMAGES > 128
-    frame = pd.DataFrame(X, columns=list("abcd")).assign(b=X[:, 1] > 0)
-    for x, owner in (
-        (masks, "X of"),
-        (jnp.asarray(masks), "X of"),
-        (masks.tolist(), "X of"),
-        (frame, "column 'b' of X of"),
-        (frame.astype({"b": "boolean"}), "column 'b' of X of"),
-    ):
+    for x in (masks, jnp.asarray(masks), masks.tolist(), pd.DataFrame(X > 0)):
         for attempt in (clone(sampler).fit_resample, clone(sampler).plan):
-            with pytest.raises(InputError, match=rf"^{owner} dtype bool.*astype\('uint8'\)"):
+            with pytest.raises(InputError, match=r"^X of dtype bool.*astype\('uint8'\)"):
                 attempt(x, Y)
 
 
-@each(PICKING)
+@each([*PICKING, NearMiss(), TomekLinks(), EditedNearestNeighbours()])
 def test_bools_are_picked(sampler):
     masks = IMAGES > 128
     for made in both(sampler, masks, IMAGE_LABELS):
         assert made.dtype == bool
-        np.testing.assert_array_equal(made, masks[clone(sampler).plan(X, IMAGE_LABELS).base])
+        np.testing.assert_array_equal(made, masks[clone(sampler).plan(masks, IMAGE_LABELS).base])
+
+
+@each([own for own in SAMPLERS if not isinstance(own, RadialBasedUndersampler)])
+def test_bools_of_a_data_frame_are_what_imbalanced_learn_makes_of_them(sampler):
+    frame = pd.get_dummies(pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "sex": np.where(Y, "f", "m")}))
+    assert frame.dtypes.iloc[-1].kind == "b"
+    resampled, made = both(sampler, frame, Y)
+    pd.testing.assert_frame_equal(made, resampled.reset_index(drop=True))
+    theirs = imbalanced_learns(sampler).fit_resample(frame, Y)[0]
+    pd.testing.assert_frame_equal(resampled, theirs, check_exact=False)
 
 
 @pytest.mark.parametrize("dtype", [bool, "M8[s]", "m8[s]", ml_dtypes.int4])
@@ -200,6 +216,32 @@ def test_small_floats_are_resampled(sampler, dtype):
         np.testing.assert_array_equal(found.astype(float), expected.astype(float))
 
 
+@each(INTERPOLATING)
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_integers_near_the_end_of_their_range_stay_there(sampler, dtype):
+    largest = np.iinfo(dtype).max
+    x = largest - np.arange(60, dtype=dtype)[:, None] * np.array([1, 2**20], dtype)
+    for made in both(sampler, x, Y):
+        assert made.dtype == dtype
+        assert made.min() >= x.min()
+
+
+def test_a_smoothed_bootstrap_stays_in_the_range_of_64_bits():
+    x = np.iinfo(np.int64).max - np.arange(60)[:, None] * 2**50
+    made, _ = RandomOverSampler(random_state=0, shrinkage=1).fit_resample(x, Y)
+    assert made.min() > 0
+
+
+@each(INTERPOLATING)
+def test_long_doubles_are_interpolated_as_such(sampler):
+    x = X.astype(np.longdouble) + np.longdouble(2) ** -60
+    for made in both(sampler, x, Y):
+        assert made.dtype == np.longdouble
+        plan = clone(sampler).plan(x, Y)
+        step = plan.step.astype(np.longdouble)[:, None]
+        np.testing.assert_array_equal(made, x[plan.base] + step * (x[plan.neighbor] - x[plan.base]))
+
+
 @each(COMPUTING)
 def test_integers_that_numpy_cannot_compute_with_are_named(sampler):
     with pytest.raises(InputError, match="X of dtype int4 found"):
@@ -219,6 +261,66 @@ def test_a_plan_is_for_as_many_rows_as_it_was_made_of(sampler, rows):
             plan.materialize(form(x))
     with pytest.raises(InputError, match=rf"rows of {rows} rows.*made for 60 rows"):
         plan.of_rows(np.arange(rows))
+
+
+@each(SAMPLERS)
+@pytest.mark.parametrize("labels", [59, 61])
+def test_as_many_labels_as_rows_are_expected(sampler, labels):
+    y = np.resize(Y, labels)
+    for form in (np.asarray, pd.DataFrame):
+        for attempt in (clone(sampler).plan, clone(sampler).fit_resample):
+            with pytest.raises(ValueError, match=rf"inconsistent.*60.*{labels}"):
+                attempt(form(X), y)
+
+
+@each([SMOTE(random_state=0), RandomUnderSampler(random_state=0)])
+def test_only_the_rows_that_are_taken_are_copied(sampler):
+    """Of X whose rows are not contiguous, too, such as a data frame's columns."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4000, 500)).astype(np.float32)
+    y = np.repeat([0, 1], [3000, 1000])
+    plan = clone(sampler).plan(x, y)
+    expected = next(plan.batches(x, 8))[0]
+    for form in (np.asfortranarray(x), np.tile(x, (1, 2))[:, :500], x[::-1][::-1]):
+        tracemalloc.start()
+        made = next(plan.batches(form, 8))[0]
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(made, expected)
+        assert most < x.nbytes / 4
+        np.testing.assert_array_equal(plan.materialize(form), plan.materialize(x))
+    images = np.asfortranarray(x.reshape(4000, 10, 50))
+    np.testing.assert_array_equal(plan.materialize(images), plan.materialize(x).reshape(-1, 10, 50))
+
+
+def test_what_no_plan_can_be_applied_to_is_named():
+    plan = SMOTE(random_state=0).plan(X, Y)
+    with pytest.raises(TypeError, match=r"X is sparse.*toarray"):
+        plan.materialize(csr_array(X))
+    for x in (3.0, "abc"):
+        with pytest.raises(InputError, match=rf"X is {x!r}, an array with one row per sample"):
+            plan.materialize(x)
+    with pytest.raises(ValueError, match="arrays of bytes/strings"):
+        plan.materialize(np.array(["violet"] * 60))
+    with pytest.raises(InputError, match=r"batches of 2\.5 samples"):
+        next(plan.batches(X, 2.5))
+    out = np.empty((len(plan), 4))
+    out.flags.writeable = False
+    for x, given in ((X, out), (X, []), (pd.DataFrame(X), np.empty_like(out))):
+        with pytest.raises(InputError, match=r"out of .* found"):
+            plan.materialize(x, out=given)
+
+
+def test_lists_of_row_numbers_are_taken():
+    plan = SMOTE(random_state=0).plan(X, Y)
+    rows = list(range(60))[::-1]
+    np.testing.assert_array_equal(plan.of_rows(rows).base, plan.of_rows(np.array(rows)).base)
+    neighbors = class_neighbor_lists(X, Y, 5, np.unique(Y))
+    np.testing.assert_array_equal(
+        SMOTE(random_state=0).plan(X, Y, neighbors=neighbors.tolist()).neighbor, plan.neighbor
+    )
+    with pytest.raises(InputError, match=r"dtype float64 found, integers of shape \(60, 5\)"):
+        SMOTE().plan(X, Y, neighbors=neighbors + 0.5)
 
 
 @pytest.mark.parametrize(("base", "neighbor"), [(3, 3), (-1, -1), (0, 5), (0, -2)])
@@ -245,6 +347,22 @@ def test_plans_for_different_tables_are_not_joined():
     assert Plan.concatenate([plans[0], plans[0].of_rows(np.arange(60))]).total == 60
     with pytest.raises(InputError, match=r"X of 50 and of 60 rows"):
         Plan.concatenate(plans)
+
+
+# --- Labels ---
+
+
+@each(SAMPLERS)
+@pytest.mark.parametrize("form", [np.asarray, np.ndarray.tolist, pd.DataFrame])
+def test_one_column_per_class_is_a_label(sampler, form):
+    indicators = form(np.eye(3, dtype=int)[Y])
+    clone(sampler).require_classes(indicators)
+    plan = clone(sampler).plan(X, indicators)
+    np.testing.assert_array_equal(plan.base, clone(sampler).plan(X, Y).base)
+    made, label = clone(sampler).fit_resample(X, indicators)
+    assert type(label) is type(indicators)
+    np.testing.assert_array_equal(np.asarray(label).argmax(axis=1), plan.label)
+    np.testing.assert_array_equal(made, plan.materialize(X))
 
 
 # --- Strategies, imbalanced-learn's combinations ---
@@ -302,14 +420,14 @@ def test_text_of_polars_is_picked():
 def test_float16_gives_imbalanced_learns_values(sampler):
     if isinstance(sampler, RadialBasedUndersampler):
         return
-    name, options = type(sampler).__name__, sampler.get_params()
-    modules = (over_sampling, under_sampling, combine)
-    theirs = next(getattr(m, name) for m in modules if hasattr(m, name))(**options)
     x = X.astype(np.float16)
-    found, expected = clone(sampler).fit_resample(x, Y), theirs.fit_resample(x, Y)
+    found = clone(sampler).fit_resample(x, Y)
+    expected = imbalanced_learns(sampler).fit_resample(x, Y)
     assert found[0].dtype == np.float16
     np.testing.assert_array_equal(found[1], expected[1])
-    if options.get("kind") == "borderline-2":  # a product of two factors in another order
+    if (
+        getattr(sampler, "kind", None) == "borderline-2"
+    ):  # a product of two factors in another order
         np.testing.assert_allclose(found[0], expected[0], rtol=2e-3)
     else:
         np.testing.assert_array_equal(found[0], expected[0])
@@ -322,3 +440,23 @@ def test_a_pipeline_with_frames_as_output_resamples_them():
     assert list(pipeline[-1].feature_names_in_) == list("abcd")
     plain = make_pipeline(*map(clone, steps)).fit(X, Y)
     np.testing.assert_array_equal(pipeline.predict(frame), plain.predict(X))
+
+
+# --- What a sampler keeps ---
+
+
+def test_a_smoothed_bootstrap_leaves_no_plan_of_an_earlier_call():
+    sampler = RandomOverSampler(random_state=0)
+    sampler.fit_resample(X, Y)
+    sampler.sample_indices_[:] = 0
+    assert (sampler.plan_.base != 0).any()
+    sampler.set_params(shrinkage=1).fit_resample(X, Y)
+    assert not hasattr(sampler, "plan_")
+
+
+@pytest.mark.parametrize("kind", [SMOTE, ADASYN, SVMSMOTE, EditedNearestNeighbours])
+def test_a_search_that_finds_nothing_but_the_sample_is_refused(kind):
+    name = "n_neighbors" if "n_neighbors" in kind().get_params() else "k_neighbors"
+    sampler = kind(**{name: NearestNeighbors(n_neighbors=1)})
+    with pytest.raises(InputError, match="finds the sample itself alone"):
+        sampler.plan(X, Y)

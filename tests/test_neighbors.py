@@ -20,7 +20,7 @@ from twostage_jax.resampling.neighbors import (
 )
 from twostage_jax.resampling.neighbors.device import block_rows, screen_on_device, tile_rows
 from twostage_jax.resampling.neighbors.host import screen_by_tree, screen_on_host
-from twostage_jax.resampling.samplers.smote import class_neighbor_lists
+from twostage_jax.resampling.samplers.searches import class_neighbor_lists
 
 PRODUCTS = {
     "chosen": jax.jit(products.integer_products),

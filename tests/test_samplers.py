@@ -44,7 +44,7 @@ from twostage_jax import (
 )
 from twostage_jax.resampling import samplers
 from twostage_jax.resampling.neighbors import nearest
-from twostage_jax.resampling.samplers.smote import class_neighbor_lists
+from twostage_jax.resampling.samplers.searches import class_neighbor_lists
 from twostage_jax.support.errors import InputError
 
 

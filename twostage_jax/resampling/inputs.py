@@ -52,21 +52,24 @@ def as_numbers(table: Any) -> Any:
     """A table that can be computed with: float32 instead of JAX's small floats, else unchanged.
 
     Raises:
-        InputError: the table holds bools, or numbers of a dtype that NumPy cannot compute with.
+        InputError: the table is an array of a dtype that NumPy cannot compute with.
     """
-    if hasattr(table, "iloc"):
-        dtypes: Any = getattr(table, "dtypes", None)
-        for name, dtype in dtypes.items() if hasattr(dtypes, "items") else ():
-            if getattr(dtype, "kind", None) == "b" or str(dtype) in ("boolean", "Sparse[bool]"):
-                raise _no_number(f"column '{name}' of X", dtype, "uint8")
-        return table
     dtype = getattr(table, "dtype", None)
     if is_small_float(dtype):
         return table.astype(np.float32)
-    kind = getattr(dtype, "kind", None)
-    if getattr(dtype, "isbuiltin", None) == 2 or kind in tuple("VbMm"):
-        raise _no_number("X", dtype, "uint8" if kind == "b" else "float32")
+    if getattr(dtype, "isbuiltin", None) == 2 or getattr(dtype, "kind", None) in tuple("VMm"):
+        raise _no_number(dtype, "float32")
     return table
+
+
+def require_between(table: np.ndarray) -> None:
+    """Checks that samples can lie between those of a table.
+
+    Raises:
+        InputError: it holds bools alone. In a data frame these count as 0 and 1 beside numbers.
+    """
+    if table.dtype.kind == "b":
+        raise _no_number(table.dtype, "uint8")
 
 
 def is_small_float(dtype: Any) -> bool:
@@ -87,10 +90,9 @@ def in_form_of(x: Any, made: Any) -> Any:
     return made.tolist() if plain else list(made)
 
 
-def _no_number(owner: str, dtype: Any, remedy: str) -> InputError:
+def _no_number(dtype: Any, remedy: str) -> InputError:
     return InputError(
-        f"{owner} of dtype {dtype} found, numbers to compute with expected; pass "
-        f"X.astype('{remedy}')"
+        f"X of dtype {dtype} found, numbers to compute with expected; pass X.astype('{remedy}')"
     )
 
 

@@ -7,12 +7,14 @@ exist only inside the training step that reads them.
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
+from scipy.sparse import issparse
 from sklearn.utils import check_array
 
 from twostage_jax.resampling.inputs import (
@@ -20,6 +22,7 @@ from twostage_jax.resampling.inputs import (
     as_table,
     in_form_of,
     is_small_float,
+    require_between,
 )
 from twostage_jax.resampling.mixing import Mixture, draw_balanced
 from twostage_jax.support.errors import InputError
@@ -90,6 +93,7 @@ class Plan:
         Raises:
             InputError: `rows` has another length than the X that the plan was made for.
         """
+        rows = np.asarray(rows)
         self._require_rows("rows", len(rows))
         base, neighbor = rows[self.base], rows[self.neighbor]
         return dataclasses.replace(self, base=base, neighbor=neighbor, total=None)
@@ -112,7 +116,8 @@ class Plan:
     def materialize(self, x: Any, out: Shaped[np.ndarray, "m *shape"] | None = None) -> Any:
         """The resampled X, as `fit_resample` returns it, in x's dtype; integers are rounded.
 
-        Beside the result, an array in the machine's byte order takes no memory of its size.
+        Beside the result, an array in the machine's byte order takes no memory of its size. In a
+        data frame of several dtypes integers are cut off, as imbalanced-learn does.
 
         Args:
             x: the X that the plan was made for, or its samples in another dtype, size or form: n
@@ -120,15 +125,16 @@ class Plan:
             out: where the result is written, such as a `numpy.memmap`, for x that is an array.
 
         Returns:
-            m rows: `out` if there is one, a data frame for a data frame, a list for a list, else a
-            NumPy array.
+            m rows: `out` if there is one, a data frame with a new index for a data frame, a list
+            for a list, else a NumPy array.
 
         Raises:
             InputError: x has another number of rows; or it has no numbers, between which samples
-                could lie: bools, dates, text; or `out` has another shape or dtype.
+                could lie: bools, dates, text; or `out` is no writable array of the result's shape
+                and dtype.
+            TypeError: x is sparse.
         """
-        table = as_table(x)
-        self._require_rows("X", len(table))
+        table = self._table(x)
         if out is not None:
             return self._fill(table, out)
         moved = self._moves()
@@ -161,10 +167,9 @@ class Plan:
         Raises:
             InputError: size is below 1, x is a data frame, and as `materialize`.
         """
-        table = as_table(x)
-        self._require_rows("X", len(table))
-        if size < 1:
-            raise InputError(f"batches of {size} samples asked for, 1 or more expected")
+        table = self._table(x)
+        if not isinstance(size, numbers.Integral) or size < 1:
+            raise InputError(f"batches of {size} samples asked for, a whole number from 1 expected")
         if hasattr(table, "iloc"):
             raise InputError("X is a data frame, an array is expected; pass X.to_numpy()")
         order = np.arange(len(self))
@@ -174,16 +179,32 @@ class Plan:
             part = self.take(order[start : start + size])
             yield part.materialize(table), part.label
 
+    def _table(self, x: Any) -> Any:
+        """x as an array or a data frame, with the rows that the plan was made for."""
+        table = as_table(x)
+        if issparse(table):
+            raise TypeError("X is sparse, a dense array is expected; pass X.toarray()")
+        if not np.ndim(table):
+            raise InputError(f"X is {x!r}, an array with one row per sample is expected")
+        self._require_rows("X", len(table))
+        return table
+
     def _moves(self) -> bool:
         """Whether some samples are no rows of X."""
         return self.neighbor is not self.base and bool((self.neighbor != self.base).any())
 
     def _fill(self, table: Any, out: Shaped[np.ndarray, "m *shape"]) -> Any:
-        expected = (len(self), *table.shape[1:]), getattr(table, "dtype", None)
-        if (out.shape, out.dtype) != expected or not out.flags.c_contiguous:
+        if hasattr(table, "iloc") or not isinstance(out, np.ndarray):
+            raise InputError(
+                f"X of type {type(table).__name__} and out of type {type(out).__name__} found, "
+                "NumPy arrays expected; pass X.to_numpy(), or leave out away"
+            )
+        expected = (len(self), *table.shape[1:]), table.dtype
+        flags = out.flags
+        if (out.shape, out.dtype) != expected or not (flags.c_contiguous and flags.writeable):
             raise InputError(
                 f"out of shape {out.shape} and dtype {out.dtype} found, {expected[0]} and "
-                f"{expected[1] or 'an array X'} expected, in contiguous rows; make one with "
+                f"{expected[1]} expected, writable and in contiguous rows; make one with "
                 "numpy.empty, or with numpy.memmap or numpy.lib.format.open_memmap on disk"
             )
         if self._moves():
@@ -195,12 +216,11 @@ class Plan:
     ) -> Shaped[np.ndarray, "m *shape"]:
         if made is None:
             made = np.empty((len(self), *x.shape[1:]), x.dtype)
-        table = x.reshape(len(x), math.prod(x.shape[1:]))
-        out = made.reshape(len(self), table.shape[1], copy=False)
-        if len(self) * table.shape[1] <= 2**20 and not self._moves():
-            np.take(table, self.base, axis=0, out=out, mode="clip")
+        out = made.reshape(len(self), math.prod(x.shape[1:]), copy=False)
+        if out.size <= 2**20 and not self._moves():
+            _write_rows(x, self.base, out)
             return made
-        in_cache = max(1, 2**16 // max(1, table.shape[1]))
+        in_cache = max(1, 2**16 // max(1, out.shape[1]))
 
         def fill(rows: slice) -> None:
             interpolate = None
@@ -209,10 +229,10 @@ class Plan:
                 base, neighbor = self.base[block], self.neighbor[block]
                 moved = np.flatnonzero(neighbor != base)
                 if len(moved) < len(base):
-                    np.take(table, base, axis=0, out=out[block], mode="clip")
+                    _write_rows(x, base, out[block])
                 if len(moved):
                     # Only made where needed: text and dates can be picked, but not interpolated.
-                    interpolate = interpolate or _Interpolation(table, in_cache)
+                    interpolate = interpolate or _Interpolation(x, in_cache)
                     if len(moved) == len(base):
                         interpolate(base, neighbor, self.step[block], out[block])
                     else:
@@ -224,34 +244,55 @@ class Plan:
         return made
 
 
+def _write_rows(
+    x: Shaped[np.ndarray, "n *shape"], rows: Int[np.ndarray, " b"], out: Shaped[np.ndarray, "b d"]
+) -> None:
+    """Writes some rows of x into `out`."""
+    if x.flags.c_contiguous:
+        np.take(x.reshape(len(x), out.shape[1]), rows, axis=0, out=out, mode="clip")
+    else:  # `take` would first copy all of x
+        out[...] = x[rows].reshape(out.shape)
+
+
 def _numbers(table: Any) -> Shaped[np.ndarray, "n *shape"]:
     """The array of numbers that samplers compute with, of an array or a data frame."""
-    return check_array(as_numbers(table), allow_nd=True, ensure_all_finite=False)
+    given = as_numbers(table)
+    if given.ndim == 1:
+        return _numbers(given[:, None])[:, 0]
+    checked = check_array(given, allow_nd=True, ensure_all_finite=False)
+    require_between(checked)
+    return checked
 
 
 def round_for(
     numbers: Float[np.ndarray, "*shape"], dtype: Any, *, clip: bool = True
 ) -> Float[np.ndarray, "*shape"]:
-    """Rounds numbers, in place, for a dtype of integers, and brings them into its range."""
+    """Rounds numbers, in place, for a dtype of integers, and brings them into its range.
+
+    `clip=False`: they are known to be in range. This is never known of integers of 64 bits, whose
+    largest is no float64: they round to one that is out of range.
+    """
     if dtype.kind in "iu":
         np.rint(numbers, out=numbers)
-        if clip:
+        if clip or dtype.itemsize == 8:
             limits = np.iinfo(dtype)
-            np.clip(numbers, limits.min, limits.max, out=numbers)
+            largest = float(limits.max)
+            if largest > limits.max:
+                largest = np.nextafter(largest, 0)
+            np.clip(numbers, limits.min, largest, out=numbers)
     return numbers
 
 
 class _Interpolation:
-    """Interpolates rows of a table, in arrays that are allocated once for all blocks."""
+    """Interpolates rows of x, in arrays that are allocated once for all blocks."""
 
-    def __init__(self, table: Shaped[np.ndarray, "n d"], most: int):
-        self._table = table
-        self._ends = np.empty((2, most, table.shape[1]), table.dtype)
+    def __init__(self, x: Shaped[np.ndarray, "n *shape"], most: int):
+        self._x = x
+        self._ends = np.empty((2, most, math.prod(x.shape[1:])), x.dtype)
         # Differences are exact for pixels; for real numbers they have the precision of x.
-        floating = table.dtype.kind == "f"
-        exact = table.dtype if floating else np.result_type(table.dtype, np.float32)
+        exact = x.dtype if x.dtype.kind == "f" else np.result_type(x.dtype, np.float32)
         self._difference = np.empty(self._ends.shape[1:], exact)
-        self._exact = np.empty(self._ends.shape[1:])
+        self._exact = np.empty(self._ends.shape[1:], np.result_type(exact, np.float64))
 
     def __call__(
         self,
@@ -264,15 +305,15 @@ class _Interpolation:
         count = len(base)
         start, end = self._ends[:, :count]
         difference, exact = self._difference[:count], self._exact[:count]
-        np.take(self._table, base, axis=0, out=start, mode="clip")
-        np.take(self._table, neighbor, axis=0, out=end, mode="clip")
+        _write_rows(self._x, base, start)
+        _write_rows(self._x, neighbor, end)
         np.subtract(end, start, out=difference, dtype=difference.dtype)
         np.multiply(difference, step[:, None], out=exact)
         if out.dtype.kind == "f":
             np.add(exact, start, out=out, casting="same_kind")
             return
         np.add(exact, start, out=exact)
-        # Between two samples all numbers are in range.
+        # Between two samples numbers are in range.
         out[...] = round_for(exact, out.dtype, clip=bool((step < 0).any()))
 
 

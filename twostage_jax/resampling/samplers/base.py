@@ -26,6 +26,7 @@ from twostage_jax.resampling.inputs import (
     as_table,
     in_form_of,
     is_small_float,
+    require_between,
 )
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.support.errors import InputError
@@ -69,13 +70,13 @@ class PlanSampler(BaseSampler):
 
     X may be images (N x H x W x C, or arrays of any other shape); the result then is images, too.
     The result of uint8 is rounded to uint8. Sparse X is refused with a TypeError. Samplers that
-    compute with X refuse bools with an InputError: there are no samples between them.
+    make samples refuse arrays of bools with an InputError: there is nothing between these.
     """
 
     _sampling_type: ClassVar[str]
     _parameter_constraints: ClassVar[dict]
     reads_samples: ClassVar[bool] = True
-    """Whether the plan depends on X. If not, `plan` takes row numbers for X as well."""
+    """Whether the plan depends on X. If not, `plan` takes row numbers (n x 1) for X as well."""
     # Whether all output samples are rows of X, whose numbers `sample_indices_` then holds.
     _picks_rows: ClassVar[bool] = False
 
@@ -91,7 +92,8 @@ class PlanSampler(BaseSampler):
         Raises:
             InputError: a class has too few samples, or the strategy does not fit the classes.
         """
-        y = np.asarray(y)
+        self._validate_params()
+        y, _ = check_target_type(_labels(y), indicate_one_vs_all=True)
         self._require(y, sampling_targets(self.sampling_strategy, y, self._sampling_type))
 
     def _require(self, y: Shaped[np.ndarray, " n"], targets: Targets) -> None:
@@ -103,6 +105,9 @@ class PlanSampler(BaseSampler):
 
     def plan(self, X, y) -> Plan:
         """Decides on the output samples, without making them.
+
+        It draws anew: the plan of a `fit_resample` before is `plan_`, and the same one if
+        `random_state` is an integer.
 
         Args:
             X: array-like, n x features, or images of one size.
@@ -157,15 +162,14 @@ class PlanSampler(BaseSampler):
         self._require(y, self.sampling_strategy_)
         plan = self.plan_ = self._planned(X, y)
         if self._picks_rows:
-            self.sample_indices_ = plan.base
+            self.sample_indices_ = plan.base.copy()
         return self._take(X, plan), plan.label
 
     def _take(self, X, plan: Plan) -> Any:
         return plan.materialize(X)
 
     def _check_X_y(self, X, y):  # noqa: N802, imbalanced-learn's name
-        y = as_labels(y)
-        y, one_column_per_class = check_target_type(y, indicate_one_vs_all=True)
+        y, one_column_per_class = check_target_type(_labels(y), indicate_one_vs_all=True)
         X, y = self._validate(as_table(X), y)
         if not math.prod(X.shape[1:]):
             raise InputError(
@@ -177,7 +181,10 @@ class PlanSampler(BaseSampler):
         return X, y, one_column_per_class
 
     def _validate(self, X, y) -> Any:
-        return validate_data(self, as_numbers(X), y, accept_sparse=False, allow_nd=True)
+        validated: Any = validate_data(self, as_numbers(X), y, accept_sparse=False, allow_nd=True)
+        if not self._picks_rows:
+            require_between(validated[0])
+        return validated
 
     def __sklearn_tags__(self):
         """Dense arrays of any number of dimensions, and data frames."""
@@ -186,6 +193,12 @@ class PlanSampler(BaseSampler):
         tags.input_tags.three_d_array = True
         tags.sampler_tags = SamplerTags(sample_indices=self._picks_rows)
         return tags
+
+
+def _labels(y: Any) -> Any:
+    """y as `check_target_type` takes it: in two dimensions an array."""
+    y = as_labels(y)
+    return np.asarray(y) if np.ndim(y) == 2 else y
 
 
 def require_samples(owner: str, count: int | np.integer, least: int, k: int, sampler: str) -> None:

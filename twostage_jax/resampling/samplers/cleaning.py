@@ -22,7 +22,7 @@ from twostage_jax.resampling.samplers.base import (
     sampling_targets,
     smallest_class,
 )
-from twostage_jax.resampling.samplers.smote import list_length, neighbor_lists
+from twostage_jax.resampling.samplers.searches import found_by, list_length, neighbor_lists
 
 
 def without_links(
@@ -227,8 +227,4 @@ class NeighbourhoodCleaningRule(CleaningSampler, under_sampling.NeighbourhoodCle
 
 def _neighbors_of_classifier(search: Any) -> int:
     """How many neighbors vote; of a `NearestNeighbors`, the first is the sample itself."""
-    return list_length(search) if isinstance(search, NearestNeighbors) else _count(search)
-
-
-def _count(search: Any) -> int:
-    return int(search) if isinstance(search, numbers.Integral) else search.n_neighbors
+    return list_length(search) if isinstance(search, NearestNeighbors) else found_by(search)

@@ -120,7 +120,8 @@ def _outvoting(votes: Int[np.ndarray, "q k"]) -> Int[np.ndarray, " q"]:
 def _plain(classifier: Any) -> bool:
     """Whether a classifier differs from scikit-learn's default in its number of neighbors only."""
     plain = KNeighborsClassifier(n_neighbors=classifier.n_neighbors, n_jobs=classifier.n_jobs)
-    return type(classifier) is KNeighborsClassifier and str(plain) == str(classifier)
+    same = classifier.get_params(deep=False) == plain.get_params(deep=False)
+    return type(classifier) is KNeighborsClassifier and same
 
 
 class CondensedNearestNeighbour(_FromSeeds, under_sampling.CondensedNearestNeighbour):

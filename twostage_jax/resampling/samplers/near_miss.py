@@ -17,6 +17,7 @@ from twostage_jax.resampling.samplers.base import (
     require_samples,
     smallest_class,
 )
+from twostage_jax.resampling.samplers.searches import found_by
 
 
 class NearMiss(UnderSampler, under_sampling.NearMiss):
@@ -77,7 +78,7 @@ def _search(
     farthest: bool = False,
 ) -> tuple[Int[np.ndarray, "q k"], Float[np.ndarray, "q k"]]:
     """The rows and distances of the nearest (farthest) points to each query."""
-    k = min(_count(search), len(points))
+    k = min(found_by(search), len(points))
     if isinstance(search, numbers.Integral):
         found = nearest(points, k, queries=queries, farthest=farthest)
         return found.rows, np.sqrt(np.sort(found.squared, axis=1))
@@ -88,10 +89,6 @@ def _search(
     return rows[:, -k:], distance[:, -k:]
 
 
-def _count(search: Any) -> int:
-    return int(search) if isinstance(search, numbers.Integral) else search.n_neighbors
-
-
 def _require_points(y: Shaped[np.ndarray, " n"], label: Any, search: Any) -> None:
-    k = _count(search)
+    k = found_by(search)
     require_samples(f"class {label}", np.count_nonzero(y == label), k, k, "NearMiss")

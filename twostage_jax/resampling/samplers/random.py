@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from imblearn import over_sampling, under_sampling
 from jaxtyping import Int, Shaped
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.validation import validate_data
 
 from twostage_jax.resampling.plan import Plan, round_for
@@ -30,6 +30,7 @@ class _AnyFeatures(PlanSampler):
         if not hasattr(X, "iloc"):
             options: Any = {"dtype": None}  # scikit-learn's annotation lacks None
             X = check_array(X, **options, allow_nd=True, ensure_all_finite=False)
+        check_consistent_length(X, y)
         return validate_data(self, X=X, y=y, skip_check_array=True)
 
     def _take(self, X, plan: Plan) -> Any:
@@ -100,6 +101,7 @@ class RandomOverSampler(_AnyFeatures, OverSampler, over_sampling.RandomOverSampl
         self.shrinkage_ = self._factors()
         if self.shrinkage_ is None:
             return super()._fit_resample(X, y)
+        vars(self).pop("plan_", None)  # of an earlier call
         try:
             table = check_array(X, allow_nd=True)
         except ValueError as error:

@@ -6,56 +6,22 @@ of a sample at another row is a neighbor of it.
 """
 
 import dataclasses
-import numbers
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from imblearn import over_sampling
 from jaxtyping import Int, Shaped
-from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from twostage_jax.resampling.neighbors import nearest
 from twostage_jax.resampling.plan import Plan
 from twostage_jax.resampling.samplers.base import OverSampler, Targets, require_samples
+from twostage_jax.resampling.samplers.searches import (
+    class_neighbor_lists,
+    list_length,
+    neighbor_lists,
+)
 from twostage_jax.support.errors import InputError
-
-
-def neighbor_lists(
-    x: Shaped[np.ndarray, "n *shape"], search: Any, rows: Int[np.ndarray, " q"] | None = None
-) -> Int[np.ndarray, "q k"]:
-    """The nearest neighbors within x of some of its rows; of all by default.
-
-    `search` is k for the exact search of this package; or, as in imbalanced-learn, an object with
-    scikit-learn's `fit` and `kneighbors`, whose first neighbor is the sample itself.
-    """
-    if isinstance(search, numbers.Integral):
-        return nearest(x, int(search), rows=rows, distances=False).rows
-    flat = x.reshape(len(x), -1)
-    asking = flat if rows is None else flat[rows]
-    searcher: Any = clone(search)
-    return searcher.fit(flat).kneighbors(asking, return_distance=False)[:, 1:]
-
-
-def list_length(search: Any) -> int:
-    """Length of the lists of `neighbor_lists`."""
-    return int(search) if isinstance(search, numbers.Integral) else search.n_neighbors - 1
-
-
-def class_neighbor_lists(
-    x: Shaped[np.ndarray, "n *shape"],
-    y: Shaped[np.ndarray, " n"],
-    search: Any,
-    classes: Iterable[Any],
-) -> Int[np.ndarray, "n k"]:
-    """What `subset_neighbors` gives, by a search among the samples of each of some classes."""
-    lists = np.full((len(x), list_length(search)), -1, np.int32)
-    for label in classes:
-        members = np.flatnonzero(y == label)
-        if len(members) > lists.shape[1]:
-            lists[members] = members[neighbor_lists(x[members], search)]
-    return lists
 
 
 def _interpolate(
@@ -132,11 +98,13 @@ class SMOTE(OverSampler, over_sampling.SMOTE):
         if neighbors is None:
             return super().plan(X, y)
         X, y = self._validated(X, y)
+        neighbors = np.asarray(neighbors)
         expected = (len(y), list_length(self.k_neighbors))
-        if neighbors.shape != expected:
+        if neighbors.shape != expected or neighbors.dtype.kind not in "iu":
             raise InputError(
-                f"neighbors of shape {neighbors.shape} found, {expected} expected: one row per "
-                "sample, one column per neighbor; make them for this y and this k_neighbors"
+                f"neighbors of shape {neighbors.shape} and dtype {neighbors.dtype} found, integers "
+                f"of shape {expected} expected: one row per sample, one column per neighbor; make "
+                "them for this y and this k_neighbors"
             )
         for label, _, members in _growing(y, self.sampling_strategy_):
             lists = neighbors[members]
