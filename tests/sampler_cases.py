@@ -57,7 +57,7 @@ CLEANING = [
 CONDENSING = [CondensedNearestNeighbour(random_state=0), OneSidedSelection(random_state=0)]
 # NearMiss 3 keeps fewer than it is asked to where few are near.
 SAMPLERS = [OVER[0], *SYNTHESIZING, *UNDER, NearMiss(version=3), *CLEANING, *CONDENSING]
-# Those whose way in and out is no other's.
+# Without those that differ from another one by an option that neither checks nor forms depend on.
 CHECKED = [s for s in SAMPLERS if str(s) not in {str(UNDER[2]), str(CLEANING[2])}]
 DETERMINISTIC = [*UNDER[1:], *CLEANING]
 

@@ -48,8 +48,9 @@ class RadialBasedUndersampler(UnderSampler):
     imbalanced data classification*, Pattern Recognition 102, 2020). That paper has two classes;
     here all other classes count as one.
 
-    It takes 8 n_c^2 bytes for a class of n_c samples, up to 1 GiB. Beyond that, distances are
-    computed again at every removal. A gamma of `cv` takes 8 n^2 bytes for all n samples besides.
+    It keeps 8 n_c^2 bytes for a class of n_c samples, up to 1 GiB, and takes twice as many while it
+    computes these. Beyond 1 GiB, distances are computed again at every removal. A gamma of `cv`
+    keeps 8 n^2 bytes for all n samples besides.
 
     `cv` chooses gamma as the author's experiments do: features are brought to mean 0 and variance
     1; of four widths the one is taken whose samples, kept of one half of X, let a classifier
@@ -119,7 +120,7 @@ class RadialBasedUndersampler(UnderSampler):
             def distances(rows, columns):
                 own = x[rows]
                 found = squared_distances(own, own if columns is rows else x[columns])
-                # That of a sample to itself is rounded, too, which would decide between equals.
+                # The distance of a sample to itself is rounded, which would decide between equals.
                 found[np.equal.outer(rows, columns)] = 0
                 return found
 
@@ -200,7 +201,9 @@ def _kept(
     """Which of some rows remain, by class, for the classes that are to have a size."""
 
     def basis(a: Int[np.ndarray, " n"], b: Int[np.ndarray, " m"]) -> Float64[np.ndarray, "n m"]:
-        return np.exp(-distances(a, b) / gamma**2)
+        exponent = distances(a, b)
+        exponent /= -(gamma**2)
+        return np.exp(exponent, out=exponent)
 
     labels = y[rows]
     return {
