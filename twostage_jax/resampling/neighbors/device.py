@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from twostage_jax.resampling.neighbors.problem import Problem, Screened
+from twostage_jax.resampling.neighbors.problem import LEAST, Problem, Screened, quietly
 from twostage_jax.resampling.neighbors.products import (
     COLUMNS_IN_INT32,
     product_error,
@@ -42,7 +42,7 @@ def screen_on_device(problem: Problem, wanted: int, memory: int) -> Screened:
     if pixels:
         prepare, itemsize = _pixel_rows, 1
     else:
-        center, scale = _center_and_scale(problem.points)
+        center, scale = _center_and_scale(problem.points, memory)
         rounding = product_error(columns) + 10 * 2.0**-22
         norm_factor = 1 + rounding if problem.farthest else 1 - rounding
         slack = 2 * rounding / norm_factor
@@ -70,12 +70,13 @@ def screen_on_device(problem: Problem, wanted: int, memory: int) -> Screened:
         scores = -scores
     last = scores[:, -1]
     if not pixels:
-        # A score is off by what norms are lowered by, and by rounding errors up to as much.
+        # The lowered norms take as much from a score as rounding errors may add to it, or more.
         width = slack * (queries.norms[:, None] + points.norms[rows])
-        with np.errstate(invalid="ignore"):  # infinity minus infinity: nothing is known
-            other = scores - width if problem.farthest else scores + width
+        other = scores - width if problem.farthest else scores + width
         lower, upper = (other, scores) if problem.farthest else (scores, other)
-        lower, upper = (lower - _TINY) / scale**2, (upper + _TINY) / scale**2
+        # Divided twice, because the square of the scale may not be finite.
+        lower = (lower - _TINY) / scale / scale - LEAST
+        upper = (upper + _TINY) / scale / scale + LEAST
         return Screened(rows, (upper if problem.farthest else lower)[:, -1], lower, upper)
     halves = np.concatenate([np.asarray(part.half) for part in best])[:asked]
     odd = [squared_norms(to_int8(x)) & 1 for x in (problem.queries, problem.points)]
@@ -100,7 +101,7 @@ def tile_rows(columns: int, itemsize: int, memory: int) -> int:
 def block_rows(count: int, most: int) -> int:
     """Rows per block where `count` rows are cut into equal blocks of at most `most`.
 
-    Sizes are rounded up to few different ones, since a program is compiled for each.
+    Sizes are rounded up, so that there are few of them: a program is compiled for each.
     """
     rows = -(-count // -(-count // most))
     step = max(LANES, 2 ** (rows.bit_length() - 4))
@@ -183,21 +184,26 @@ def _pixel_rows(x: Shaped[np.ndarray, "b d"]) -> tuple[np.ndarray, ...]:
     return shifted, squared_norms(shifted).astype(np.int32), np.ones(len(x), bool)
 
 
-def _center_and_scale(points: Shaped[np.ndarray, "n d"]) -> tuple[np.ndarray, float]:
+def _center_and_scale(points: Shaped[np.ndarray, "n d"], memory: int) -> tuple[np.ndarray, float]:
     """A point in the middle, and a power of two that brings distances from it near to 1.
 
     Both come from a sample of rows: any center gives the same distances, any scale the same order.
     They are a median and a quartile of the sample, which huge numbers in some rows do not move.
     """
-    rows = min(1024, max(64, 2**20 // points.shape[1]))
-    sample = points[:: max(1, len(points) // rows)].astype(np.float64)
+    # The sample and its parted copy take an eighth of the memory, but for 64 rows.
+    rows = min(1024, max(64, min(2**20, memory // 128) // points.shape[1]))
+    sample = points[:: -(-len(points) // rows)].astype(np.float64)
     middle = len(sample) // 2
     center = np.partition(sample, middle, axis=0)[middle].astype(points.dtype)
-    norms = np.sqrt(np.square(sample - center).sum(axis=1))
+    sample -= center
+    norms = np.sqrt(np.einsum("ij,ij->i", sample, sample))
     apart = np.sort(norms[norms > 0])
     typical = float(apart[len(apart) // 4]) if len(apart) else 0.0
     usable = math.isfinite(typical) and typical > 0
-    return center, 2.0 ** -round(math.log2(typical)) if usable else 1.0
+    if not usable:
+        return center, 1.0
+    largest = np.finfo(points.dtype).maxexp - 24  # the scale must be finite in the points' dtype
+    return center, 2.0 ** min(largest, -round(math.log2(typical)))
 
 
 def _real_rows(
@@ -219,6 +225,7 @@ def _real_rows(
     norms = np.empty(len(x), np.float32)
     whole = np.ones(len(x), bool)
 
+    @quietly
     def convert(block: slice) -> None:
         np.multiply(x[block] - center, scale, out=values[block], casting="same_kind")
         if limit < math.inf:
@@ -227,6 +234,5 @@ def _real_rows(
         squares = np.einsum("ij,ij->i", values[block], values[block], dtype=np.float64)
         norms[block] = squares * norm_factor
 
-    with np.errstate(over="ignore", invalid="ignore"):
-        for_row_blocks(convert, len(x), max(1, 2**18 // x.shape[1]))
+    for_row_blocks(convert, len(x), max(1, 2**18 // x.shape[1]))
     return values, norms, whole

@@ -6,6 +6,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+# Squares of huge numbers overflow, and what is not finite has no difference: such rows are searched
+# like others, without a warning. Threads do not inherit this: each function that they call sets it,
+# as a decorator: two threads cannot enter one `with` of it.
+quietly = np.errstate(over="ignore", invalid="ignore")
+
+# A bound of the absolute errors of squared distances below float64's smallest normal number, which
+# they have beside relative ones.
+LEAST = float(np.finfo(np.float64).tiny)
+
 
 class Problem(NamedTuple):
     """A search among rows of numbers.
@@ -32,8 +41,8 @@ class Problem(NamedTuple):
         """Multiplications in the products of all pairs."""
         return len(self.points) * self.queries.size
 
-    def of_queries(self, rows: Int[np.ndarray, " r"]) -> "Problem":
-        """The same search for some of the queries."""
+    def of_queries(self, rows: slice | Int[np.ndarray, " r"]) -> "Problem":
+        """The same search for some of the queries: a view for a slice, or a copy."""
         return self._replace(queries=self.queries[rows], own=self.own[rows])
 
 
@@ -42,8 +51,8 @@ class Screened(NamedTuple):
 
     Attributes:
         rows: rows of the points, each at most once per query; -1 after the last candidate.
-        beyond: a bound of the squared distance of all points that are no candidates: none is nearer
-            (farther) than this.
+        beyond: a bound of the squared distances of all points that are no candidates: at least this
+            for the nearest, at most this for the farthest.
         lower, upper: bounds of the squared distances of the candidates; one array where they are
             exact.
     """

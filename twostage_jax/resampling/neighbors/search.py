@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from twostage_jax.resampling.neighbors.device import screen_on_device
 from twostage_jax.resampling.neighbors.equal import Groups, groups_of
-from twostage_jax.resampling.neighbors.host import screen_by_tree, screen_on_host
-from twostage_jax.resampling.neighbors.problem import Problem, Screen, Screened
+from twostage_jax.resampling.neighbors.host import screen_by_tree, screen_on_host, suits_a_tree
+from twostage_jax.resampling.neighbors.problem import Problem, Screen, Screened, quietly
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.threads import for_row_blocks
 
@@ -28,10 +28,6 @@ MEMORY = 2**30
 # Below both sizes NumPy is done before a program would be compiled, which takes about 0.1 s.
 _SMALL_PRODUCTS = 2 * 10**9
 _SMALL_PAIRS = 2**22
-# Above this size float64 products of what float32 could not prove take more than a few seconds.
-_PRECISE_PRODUCTS = 2**36
-# scikit-learn's own rule for when a tree beats brute force.
-_COLUMNS_OF_A_TREE = 15
 # Candidates beside the k that are wanted: with fewer, `beyond` is often too near for a proof.
 SPARE = 11
 
@@ -42,13 +38,14 @@ class Neighbors(NamedTuple):
     Attributes:
         rows: rows of the points.
         squared: squared Euclidean distances, as sums of squared differences in float64; or, where
-            they are not wanted, about these.
+            they are not wanted, about these. Points at an infinite one, or at NaN, are equally far.
     """
 
     rows: Int[np.ndarray, "queries k"]
     squared: Float[np.ndarray, "queries k"]
 
 
+@quietly
 def nearest(
     points: Shaped[np.ndarray, "n *shape"],
     k: int,
@@ -72,7 +69,9 @@ def nearest(
         distances: whether the exact distances are wanted. The rows alone take less time: most
             distances need not be known exactly to tell which is the smaller one.
         memory: bytes that the search may take, on the host and on the device together, beside the
-            data and the result; and, where many points are equal, a copy of the distinct ones.
+            data, a copy of `rows` and the result; and, where many points are equal, a copy of the
+            distinct ones. Whatever is given, blocks of rows take about 2 kB per column and 4 MB per
+            core.
         screen: how to find candidates, from `host` or `device`; chosen by size by default. The
             result is the same.
 
@@ -119,15 +118,19 @@ def _search(
     count, asked, again = len(problem.points), len(problem.queries), False
     result = Neighbors(np.empty((asked, k), np.intp), np.empty((asked, k)))
     pending, wanted = np.arange(asked), k + SPARE
+    copied = problem.queries.itemsize * problem.queries.shape[1]  # bytes per pending query
     while len(pending):
         wanted = min(wanted, count)
-        # Candidates, their distances and the temporaries of sorting take a quarter of the memory.
-        portion = max(1, memory // (4 * 48 * wanted))
+        # Candidates, their distances and the temporaries of sorting take a quarter of the memory,
+        # together with copies of the queries that are asked again.
+        portion = max(1, memory // (4 * (48 * wanted + again * copied)))
         unproven = []
         for start in range(0, len(pending), portion):
             part = pending[start : start + portion]
-            asking = problem if len(part) == asked else problem.of_queries(part)
-            chosen = screen or _screen_by_size(asking, memory, again)
+            asking = problem
+            if len(part) < asked:
+                asking = problem.of_queries(part if again else slice(start, start + portion))
+            chosen = screen or screen_by_size(asking, memory, again)
             screened = chosen(asking, wanted)
             result.rows[part], result.squared[part], last = _rank(asking, screened, k, distances)
             beyond = screened.beyond
@@ -151,13 +154,20 @@ def _problem_of(points, rows, queries, farthest) -> Problem:
     return Problem(x, x[rows], rows, farthest)
 
 
-def _screen_by_size(problem: Problem, memory: int, again: bool) -> Screen:
-    """The quickest screen. `again`: the queries are those whose answers are not proven yet."""
-    columns, small = problem.points.shape[1], problem.pairs <= _SMALL_PAIRS
-    if columns <= _COLUMNS_OF_A_TREE and not small and not problem.farthest:
+def screen_by_size(problem: Problem, memory: int, again: bool) -> Screen:
+    """The quickest screen.
+
+    Args:
+        problem: what is searched.
+        memory: bytes that the screen may take.
+        again: whether the queries are those whose answers are not proven yet.
+    """
+    small = problem.pairs <= _SMALL_PAIRS
+    if not small and suits_a_tree(problem):
         return screen_by_tree
-    # A row with one huge number is too far from all others for float32 to tell these apart.
-    precise = again and problem.points.dtype != np.uint8 and problem.work <= _PRECISE_PRODUCTS
+    # float32 products cannot tell apart rows that are near to each other and far from the rest: a
+    # second cluster, or rows with one huge number. More candidates would not help.
+    precise = again and problem.points.dtype != np.uint8
     if precise or (small and problem.work <= _SMALL_PRODUCTS):
         return partial(screen_on_host, memory=memory)
     return partial(screen_on_device, memory=memory)
@@ -176,8 +186,7 @@ def _rank(
         squared, known = lower, np.ones(rows.shape, bool)
     else:
         known = _unsure(lower, upper, left_out, k, problem.farthest)
-        with np.errstate(invalid="ignore"):
-            squared = (lower + upper) / 2
+        squared = lower / 2 + upper / 2  # the sum of both may overflow
         asked = np.nonzero(known & ~left_out)
         squared[asked] = _squared_differences(problem, asked[0], rows[asked])
     key = _sort_key(squared, problem.farthest)
@@ -208,7 +217,7 @@ def _unsure(
     near = np.where(left_out, np.inf, np.where(np.isnan(near), -np.inf, near))
     far = np.where(left_out | np.isnan(far), np.inf, far)
     order = np.argsort(near, axis=1)
-    near, far = (np.take_along_axis(own, order, axis=1) for own in (near, far))
+    near, far = (np.take_along_axis(ends, order, axis=1) for ends in (near, far))
     apart = np.maximum.accumulate(far, axis=1)[:, :-1] < near[:, 1:]
     edge = np.ones((len(near), 1), bool)
     found = ~(np.hstack([edge, apart]) & np.hstack([apart, edge]))
@@ -233,6 +242,7 @@ def _squared_differences(
     if not len(rows):
         return squared
 
+    @quietly
     def fill(block: slice) -> None:
         difference = points[rows[block]].astype(np.float64)
         difference -= queries[asking[block]]
