@@ -49,7 +49,7 @@ def pair(tmp_path_factory):
 @pytest.mark.parametrize(
     ("width", "size"),
     [
-        (0.25, 97),
+        pytest.param(0.25, 97, marks=pytest.mark.slow),
         (0.25, 150),
         pytest.param(0.25, 224, marks=pytest.mark.slow),
         pytest.param(0.75, 150, marks=pytest.mark.slow),

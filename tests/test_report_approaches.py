@@ -73,9 +73,9 @@ def test_a_study_of_other_approaches_has_every_number(tmp_path):
     ("names", "verdict"),
     [
         (["baseline", "fs_tomek"], "FS Tomek"),
-        (["fs_enn", "fs_tomek"], "the next in its family"),
+        pytest.param(["fs_enn", "fs_tomek"], "the next in its family", marks=pytest.mark.slow),
         (["is_rus", "fs_rus", "ts_ros_ros"], "This study has no scores of TS SMOTE+RUS"),
-        (["is_rus", "ts_smote_rus"], "TS SMOTE+RUS is"),
+        pytest.param(["is_rus", "ts_smote_rus"], "TS SMOTE+RUS is", marks=pytest.mark.slow),
         (["our_own"], "No verdict yet"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",

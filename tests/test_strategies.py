@@ -21,13 +21,12 @@ def test_no_class_is_smaller_than_the_share():
     np.testing.assert_array_equal(np.unique(label, return_counts=True)[1], [40, 30, 22])
 
 
-@pytest.mark.parametrize("percent", range(1, 101))
-def test_a_share_of_whole_percents_is_exact(percent):
+@pytest.mark.parametrize("largest", [10, 25, 100, 300, 1000])
+def test_a_share_of_whole_percents_is_exact(largest):
     """0.55 * 100 is a little more than 55."""
-    for largest in (10, 25, 100, 300, 1000):
-        wanted = -(-percent * largest // 100)
-        grown = at_least(percent / 100)(np.repeat([0, 1], [largest, 1]))
-        assert grown.get(1, 1) == max(1, wanted)
+    y = np.repeat([0, 1], [largest, 1])
+    grown = [at_least(percent / 100)(y).get(1, 1) for percent in range(1, 101)]
+    assert grown == [max(1, -(-percent * largest // 100)) for percent in range(1, 101)]
 
 
 @pytest.mark.parametrize("sampler", [SMOTE, THEIRS])
