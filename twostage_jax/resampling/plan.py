@@ -24,6 +24,7 @@ from twostage_jax.resampling.inputs import (
     is_small_float,
     require_between,
 )
+from twostage_jax.resampling.interpolation import Interpolation, write_rows
 from twostage_jax.resampling.mixing import Mixture, draw_balanced
 from twostage_jax.support.errors import InputError
 from twostage_jax.support.threads import for_row_blocks
@@ -218,7 +219,7 @@ class Plan:
             made = np.empty((len(self), *x.shape[1:]), x.dtype)
         out = made.reshape(len(self), math.prod(x.shape[1:]), copy=False)
         if out.size <= 2**20 and not self._moves():
-            _write_rows(x, self.base, out)
+            write_rows(x, self.base, out)
             return made
         in_cache = max(1, 2**16 // max(1, out.shape[1]))
 
@@ -229,10 +230,10 @@ class Plan:
                 base, neighbor = self.base[block], self.neighbor[block]
                 moved = np.flatnonzero(neighbor != base)
                 if len(moved) < len(base):
-                    _write_rows(x, base, out[block])
+                    write_rows(x, base, out[block])
                 if len(moved):
                     # Only made where needed: text and dates can be picked, but not interpolated.
-                    interpolate = interpolate or _Interpolation(x, in_cache)
+                    interpolate = interpolate or Interpolation(x, in_cache)
                     if len(moved) == len(base):
                         interpolate(base, neighbor, self.step[block], out[block])
                     else:
@@ -244,16 +245,6 @@ class Plan:
         return made
 
 
-def _write_rows(
-    x: Shaped[np.ndarray, "n *shape"], rows: Int[np.ndarray, " b"], out: Shaped[np.ndarray, "b d"]
-) -> None:
-    """Writes some rows of x into `out`."""
-    if x.flags.c_contiguous:
-        np.take(x.reshape(len(x), out.shape[1]), rows, axis=0, out=out, mode="clip")
-    else:  # `take` would first copy all of x
-        out[...] = x[rows].reshape(out.shape)
-
-
 def _numbers(table: Any) -> Shaped[np.ndarray, "n *shape"]:
     """The array of numbers that samplers compute with, of an array or a data frame."""
     given = as_numbers(table)
@@ -262,59 +253,6 @@ def _numbers(table: Any) -> Shaped[np.ndarray, "n *shape"]:
     checked = check_array(given, allow_nd=True, ensure_all_finite=False)
     require_between(checked)
     return checked
-
-
-def round_for(
-    numbers: Float[np.ndarray, "*shape"], dtype: Any, *, clip: bool = True
-) -> Float[np.ndarray, "*shape"]:
-    """Rounds numbers, in place, for a dtype of integers, and brings them into its range.
-
-    `clip=False`: they are known to be in range. This is never known of integers of 64 bits, whose
-    largest is no float64: they round to one that is out of range.
-    """
-    if dtype.kind in "iu":
-        np.rint(numbers, out=numbers)
-        if clip or dtype.itemsize == 8:
-            limits = np.iinfo(dtype)
-            largest = float(limits.max)
-            if largest > limits.max:
-                largest = np.nextafter(largest, 0)
-            np.clip(numbers, limits.min, largest, out=numbers)
-    return numbers
-
-
-class _Interpolation:
-    """Interpolates rows of x, in arrays that are allocated once for all blocks."""
-
-    def __init__(self, x: Shaped[np.ndarray, "n *shape"], most: int):
-        self._x = x
-        self._ends = np.empty((2, most, math.prod(x.shape[1:])), x.dtype)
-        # Differences are exact for pixels; for real numbers they have the precision of x.
-        exact = x.dtype if x.dtype.kind == "f" else np.result_type(x.dtype, np.float32)
-        self._difference = np.empty(self._ends.shape[1:], exact)
-        self._exact = np.empty(self._ends.shape[1:], np.result_type(exact, np.float64))
-
-    def __call__(
-        self,
-        base: Int[np.ndarray, " b"],
-        neighbor: Int[np.ndarray, " b"],
-        step: Float[np.ndarray, " b"],
-        out: Shaped[np.ndarray, "b d"],
-    ) -> None:
-        """Writes the samples into `out`."""
-        count = len(base)
-        start, end = self._ends[:, :count]
-        difference, exact = self._difference[:count], self._exact[:count]
-        _write_rows(self._x, base, start)
-        _write_rows(self._x, neighbor, end)
-        np.subtract(end, start, out=difference, dtype=difference.dtype)
-        np.multiply(difference, step[:, None], out=exact)
-        if out.dtype.kind == "f":
-            np.add(exact, start, out=out, casting="same_kind")
-            return
-        np.add(exact, start, out=exact)
-        # Between two samples numbers are in range.
-        out[...] = round_for(exact, out.dtype, clip=bool((step < 0).any()))
 
 
 class DevicePlan(NamedTuple):

@@ -10,7 +10,8 @@ from jaxtyping import Int, Shaped
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.validation import validate_data
 
-from twostage_jax.resampling.plan import Plan, round_for
+from twostage_jax.resampling.interpolation import round_for
+from twostage_jax.resampling.plan import Plan
 from twostage_jax.resampling.samplers.base import (
     OverSampler,
     PlanSampler,
